@@ -1,0 +1,107 @@
+"""Arrow arrays from Python lists and to numpy, without pandas.
+
+`pyarrow.array` and `to_numpy` import pandas wherever it is installed, which takes longer than
+scoring 100,000 questions does. These build and read the buffers directly.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+_TYPES = {"int32": pa.int32(), "float64": pa.float64()}
+
+
+def numbers(values: NDArray[Any], valid: NDArray[np.bool_] | None = None) -> pa.Array:
+    """An int32 or float64 array, null where `valid` is false."""
+    data = pa.py_buffer(np.ascontiguousarray(values))
+    mask = None if valid is None else _bits(valid)
+    return pa.Array.from_buffers(_TYPES[values.dtype.name], len(values), [mask, data])
+
+
+def booleans(values: NDArray[np.bool_]) -> pa.Array:
+    """A boolean array."""
+    return pa.Array.from_buffers(pa.bool_(), len(values), [None, _bits(values)])
+
+
+def strings(values: Sequence[str | None]) -> pa.Array:
+    """A string array; None is null. Raises `UnicodeEncodeError` for a lone surrogate."""
+    present = values
+    valid = None
+    if None in values:
+        present = [value or "" for value in values]
+        valid = _bits(np.fromiter((value is not None for value in values), np.bool_, len(values)))
+    text = "".join(present)  # type: ignore[arg-type]
+    data = text.encode()
+    if len(data) == len(text):
+        lengths = np.fromiter(map(len, present), np.int64, len(values))  # type: ignore[arg-type]
+    else:
+        encoded = (len(value.encode()) for value in present)  # type: ignore[union-attr]
+        lengths = np.fromiter(encoded, np.int64, len(values))
+    offsets = np.concatenate(([0], np.cumsum(lengths)))
+    if offsets[-1] < 2**31:
+        kind, offsets = pa.string(), offsets.astype(np.int32)
+    else:
+        kind = pa.large_string()
+    return pa.Array.from_buffers(
+        kind, len(values), [valid, pa.py_buffer(offsets), pa.py_buffer(data)]
+    )
+
+
+def string_lists(values: Sequence[Sequence[str]]) -> pa.Array:
+    """An array of lists of strings."""
+    flat = strings(list(chain.from_iterable(values)))
+    lengths = np.fromiter(map(len, values), np.int32, len(values))
+    offsets = numbers(np.concatenate(([0], np.cumsum(lengths))).astype(np.int32))
+    return pa.ListArray.from_arrays(offsets, flat)
+
+
+def _bits(values: NDArray[np.bool_]) -> pa.Buffer:
+    return pa.py_buffer(np.packbits(values, bitorder="little"))
+
+
+def labels(codes: NDArray[np.int32], names: Sequence[str]) -> pa.Array:
+    """A dictionary array: `names[code]` for each code, stored as the code."""
+    return pa.DictionaryArray.from_arrays(numbers(codes), strings(names), ordered=True, safe=False)
+
+
+def values(found: Sequence[Any]) -> pa.Array:
+    """An array of what a user's own JSON column holds: strings or lists of strings as they are,
+    with null for None; everything else as JSON text."""
+    if all(value is None or isinstance(value, str) for value in found):
+        return strings(found)
+    lists = [[] if value is None else value for value in found]
+    if all(
+        isinstance(value, list) and all(isinstance(label, str) for label in value)
+        for value in lists
+    ):
+        return string_lists(lists)
+    return strings([None if value is None else _text(value) for value in found])
+
+
+def to_numpy(column: pa.ChunkedArray) -> NDArray[Any]:
+    """The values of an int32, float64 or boolean column, or the codes of one of `labels`; a null
+    number is NaN."""
+    array = column.combine_chunks()
+    if pa.types.is_dictionary(array.type):
+        array = array.indices
+    validity, data = array.buffers()
+    rows = slice(array.offset, array.offset + len(array))
+    if pa.types.is_boolean(array.type):
+        return _unpacked(data)[rows]
+    found = np.frombuffer(data, array.type.to_pandas_dtype())[rows]
+    return found if validity is None else np.where(_unpacked(validity)[rows], found, np.nan)
+
+
+def _unpacked(bits: pa.Buffer) -> NDArray[np.bool_]:
+    return np.unpackbits(np.frombuffer(bits, np.uint8), bitorder="little").astype(np.bool_)
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,38 @@
+"""ANLS*, the generalisation of ANLS to lists and dictionaries, by its authors' package."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
+
+from florence_eval.errors import InputError
+
+
+def anls_star(prediction: Any, answers: Sequence[Any]) -> float:
+    """The best ANLS* of a prediction over the accepted answers, in [0, 1].
+
+    Prediction and answers are strings, lists or dictionaries of those; a string that is a JSON
+    array or object is read as one, because that is how a model writes it. Computed by the package
+    `anls_star` (Peer et al., "ANLS* - A Universal Document Processing Metric for Generative Large
+    Language Models", 2024), whose strings are compared in its own way, strict at the threshold: it
+    is no variant of `anls`. Raises `InputError` where that package is not installed.
+    """
+    try:
+        anls_score = import_module("anls_star").anls_score
+    except ImportError:
+        raise InputError(
+            "metric: anls_star needs the package anls_star; install florence-docs[metrics]"
+        ) from None
+    read = _structure(prediction)
+    return max(float(anls_score(gt=_structure(answer), pred=read)) for answer in answers)
+
+
+def _structure(value: Any) -> Any:
+    if not isinstance(value, str) or not value.lstrip().startswith(("[", "{")):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value

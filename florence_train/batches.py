@@ -1,0 +1,256 @@
+"""Batches: pages once, their questions grouped.
+
+A plan says which questions make up each step. It needs only the numbers of questions, so step N of
+epoch E is known without reading a page. Collating turns planned pages into tensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from florence_data import InputError, SampleSet
+from florence_data.images import pixels
+from florence_data.prompts import Example, PromptTemplate
+from florence_train.text import TextEncoder
+
+IGNORED = -100
+"""The only label that the loss leaves out; `<pad>` is counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Some of the questions of one page: its position in its set, theirs on the page, which set."""
+
+    page: int
+    questions: tuple[int, ...]
+    data: int = 0
+
+
+Groups = tuple[Group, ...]
+
+
+def pack(groups: Iterable[Group], limit: int) -> list[Groups]:
+    """Divide groups, in their order, into parts of at most `limit` questions.
+
+    A page's questions stay together; only a group of more than `limit` is divided.
+    """
+    parts: list[list[Group]] = []
+    room = 0
+    for group in groups:
+        for start in range(0, len(group.questions), limit):
+            piece = replace(group, questions=group.questions[start : start + limit])
+            if len(piece.questions) > room:
+                parts.append([])
+                room = limit
+            parts[-1].append(piece)
+            room -= len(piece.questions)
+    return [tuple(part) for part in parts]
+
+
+def all_questions(samples: SampleSet) -> list[Group]:
+    """One group a page, with every question of it."""
+    counts = (len(sample.supervisions) for sample in samples)
+    return [Group(page, tuple(range(count))) for page, count in enumerate(counts) if count]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which questions make up each step of a run; a function of its fields, so never stored.
+
+    An epoch has as many groups as all sets together, shared out by `weights`; None leaves each set
+    its own. A set with more than its share is drawn in part, one with less several times, in a
+    seeded order of each of its own rounds: over the epochs its groups come equally often.
+    """
+
+    groups: tuple[tuple[Group, ...], ...]
+    batch_size: int
+    seed: int
+    weights: tuple[float, ...] | None = None
+    page_questions: int | None = None
+
+    def shares(self) -> list[int]:
+        """How many groups of each set make an epoch, by largest remainder."""
+        sizes = [len(groups) for groups in self.groups]
+        if self.weights is None:
+            return sizes
+        exact = np.array(self.weights) / sum(self.weights) * sum(sizes)
+        shares = np.floor(exact).astype(int)
+        shares[np.argsort(shares - exact, kind="stable")[: sum(sizes) - shares.sum()]] += 1
+        return [int(share) for share in shares]
+
+    def epoch(self, epoch: int) -> list[Groups]:
+        """The steps of an epoch, each of at most `batch_size` questions.
+
+        Pages are kept together, so steps differ a little in size; gradients are weighted by target
+        tokens.
+        """
+        chosen = [
+            self.groups[index][position]
+            for index, share in enumerate(self.shares())
+            for position in self._drawn(index, epoch * share, (epoch + 1) * share)
+        ]
+        limit = min(self.page_questions or self.batch_size, self.batch_size)
+        pieces = [
+            replace(group, questions=group.questions[start : start + limit])
+            for group in chosen
+            for start in range(0, len(group.questions), limit)
+        ]
+        order = np.random.default_rng((self.seed, epoch)).permutation(len(pieces))
+        return pack((pieces[position] for position in order), self.batch_size)
+
+    def _drawn(self, index: int, start: int, stop: int) -> list[int]:
+        """Positions `start` to `stop` of a set's endless sequence of seeded rounds."""
+        size = len(self.groups[index])
+        drawn: list[int] = []
+        while start < stop:
+            round_, offset = divmod(start, size)
+            order = np.random.default_rng((self.seed, index, round_, 1)).permutation(size)
+            part = order[offset : offset + stop - start]
+            drawn += part.tolist()
+            start += len(part)
+        return drawn
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Tensors of P pages and their Q questions.
+
+    `pixels` float32 [P, 3, H, W] normalised; `page` int64 [Q], the page of each question; `prompts`
+    and `prompt_mask` int64 [Q, L], padded; `labels` int64 [Q, T], `<s> answer </s>` and then -100;
+    `examples` are the Q questions themselves.
+    """
+
+    pixels: Tensor
+    page: Tensor
+    prompts: Tensor
+    prompt_mask: Tensor
+    labels: Tensor
+    examples: tuple[Example, ...]
+
+    @property
+    def question_tokens(self) -> Tensor:
+        """How many labels of each question the loss counts, int64 [Q]."""
+        return (self.labels != IGNORED).sum(dim=1)
+
+    @property
+    def target_tokens(self) -> int:
+        """How many labels the loss counts."""
+        return int(self.question_tokens.sum())
+
+    def decoder_inputs(self, start: int, pad: int) -> Tensor:
+        """The labels shifted right by one behind the decoder's start token, int64 [Q, T]."""
+        shifted = torch.roll(self.labels, 1, dims=1)
+        shifted[:, 0] = start
+        return shifted.masked_fill(shifted == IGNORED, pad)
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on another device."""
+        moved = {field.name: getattr(self, field.name) for field in fields(self)}
+        for name, value in moved.items():
+            if isinstance(value, Tensor):
+                moved[name] = value.to(device, non_blocking=True)
+        return Batch(**moved)
+
+
+@dataclass(frozen=True)
+class Collator:
+    """Turns examples, one group of them a page, into a `Batch`."""
+
+    encoder: TextEncoder
+    image_size: tuple[int, int]
+    max_prompt_tokens: int
+
+    def __call__(self, groups: Sequence[Sequence[Example]]) -> Batch:
+        examples = [example for group in groups for example in group]
+        prompts = [self._prompt(example) for example in examples]
+        labels = [self.encoder.encode(example.target) for example in examples]
+        pages = [self._pixels(group[0]) for group in groups]
+        return Batch(
+            pixels=torch.from_numpy(np.stack(pages)),
+            page=torch.tensor([page for page, group in enumerate(groups) for _ in group]),
+            prompts=_padded(prompts, self.encoder.pad),
+            prompt_mask=_padded([[1] * len(ids) for ids in prompts], 0),
+            labels=_padded(labels, IGNORED),
+            examples=tuple(examples),
+        )
+
+    def _prompt(self, example: Example) -> list[int]:
+        ids = self.encoder.encode(example.prompt)
+        if len(ids) > self.max_prompt_tokens:
+            raise InputError(
+                f"sample {example.sample.id}, supervision {example.supervision.id}: a question of "
+                f"{len(ids)} tokens; the model takes {self.max_prompt_tokens} beside the image"
+            )
+        return ids
+
+    def _pixels(self, example: Example) -> NDArray[np.float32]:
+        name = f"sample {example.sample.id}"
+        return pixels(example.image.read(), size=self.image_size, name=name)
+
+
+def _padded(rows: Sequence[Sequence[int]], fill: int) -> Tensor:
+    width = max(len(row) for row in rows)
+    return torch.tensor([[*row, *[fill] * (width - len(row))] for row in rows])
+
+
+@dataclass(frozen=True)
+class PageReader:
+    """Reads the pages of some sets as batches, for a model and a template.
+
+    `workers` processes read ahead; 0 reads in this process.
+    """
+
+    sets: tuple[SampleSet, ...]
+    template: PromptTemplate
+    collate: Collator
+    workers: int
+
+    def batches(self, plan: Sequence[Groups]) -> Iterator[Batch]:
+        """The batches of a plan in its order. Raises `InputError` for a page it cannot use."""
+        loader = DataLoader(
+            _PlannedBatches(self, plan),
+            batch_size=None,
+            num_workers=self.workers,
+            pin_memory=torch.cuda.is_available(),
+            # The loader draws a seed for its workers, which must not come out of the model's.
+            generator=torch.Generator(),
+        )
+        for batch in loader:
+            if isinstance(batch, InputError):
+                raise batch
+            yield batch
+
+    def batch(self, groups: Groups) -> Batch:
+        """One batch, read here and now."""
+        return self.collate([self._examples(group) for group in groups])
+
+    def _examples(self, group: Group) -> list[Example]:
+        sample = self.sets[group.data][group.page]
+        return [
+            self.template.example(sample, sample.supervisions[question])
+            for question in group.questions
+        ]
+
+
+@dataclass(frozen=True)
+class _PlannedBatches(Dataset["Batch | InputError"]):
+    """What worker processes read. An error is returned: raised, it would bring its traceback."""
+
+    reader: PageReader
+    plan: Sequence[Groups]
+
+    def __len__(self) -> int:
+        return len(self.plan)
+
+    def __getitem__(self, index: int) -> Batch | InputError:
+        try:
+            return self.reader.batch(self.plan[index])
+        except InputError as error:
+            return error

@@ -1,0 +1,220 @@
+"""The options of a run: one frozen dataclass is the flags, the YAML file and the record."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal, get_type_hints
+
+import msgspec
+import yaml
+
+from florence_data import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Fine-tune a Florence-2 model on shard sets.
+
+    --config FILE.yaml sets any of these; a flag given beside it wins.
+    """
+
+    data: tuple[str, ...]
+    """Directories of the training shards."""
+    out: str
+    """Directory of the run: configuration, log and checkpoints. It must not hold another run."""
+    weights: tuple[float, ...] = ()
+    """Share of each set of --data in an epoch; by default as many as each has questions."""
+    eval_data: tuple[str, ...] = ()
+    """Directories of shards to evaluate on while training; the best model is kept."""
+
+    model: str = "florence-community/Florence-2-base-ft"
+    """tiny, a checkpoint's or a run's directory, or a checkpoint of the hub."""
+    template: str | None = None
+    """Prompt template: docvqa, vqa, region, or a text with {question} in it. By default the
+    checkpoint's own, else docvqa."""
+    reference: Literal["first", "random", "most-common"] = "first"
+    """The answer to teach where a question has several."""
+    freeze_vision: bool = False
+    """Train the projector and the language model only; page features are made once and kept."""
+    cache_features: bool = True
+    """With --freeze-vision, keep the features in the run's directory."""
+    lora_rank: int = 0
+    """Rank of LoRA adapters in the language model; 0 trains all weights."""
+    lora_alpha: float = 16.0
+    """Scale of the adapters' output, times 1 / rank."""
+    lora_dropout: float = 0.0
+    """Dropout before the adapters."""
+    lora_dora: bool = False
+    """Train magnitudes beside directions (DoRA)."""
+    lora_rslora: bool = False
+    """Scale by 1 / square root of the rank (rsLoRA)."""
+    lora_targets: str = r".*language_model.*(q_proj|k_proj|v_proj|out_proj|fc1|fc2)"
+    """Regular expression over the names of the modules that get an adapter."""
+
+    epochs: int = 7
+    """How often each question is seen."""
+    max_steps: int | None = None
+    """Stop after so many steps, whatever the number of epochs."""
+    batch_size: int = 6
+    """Questions an optimiser step, over all devices; a page's questions stay together."""
+    page_questions: int | None = None
+    """At most so many questions of a page in one step; by default all."""
+    max_questions: int = 64
+    """Questions in a device's memory at a time; a larger step is computed in several parts."""
+    max_target_tokens: int = 128
+    """Leave out questions whose answer is longer; they are counted."""
+    lr: float = 1e-6
+    """Highest learning rate, reached at the end of the warm-up."""
+    warmup_steps: int = 0
+    """Steps of linear warm-up; after it the rate falls linearly to zero."""
+    weight_decay: float = 0.0
+    """AdamW's weight decay, on matrices only."""
+    beta2: float = 0.999
+    """AdamW's second beta; 0.98 suits training from scratch."""
+    clip: float = 1.0
+    """Largest norm of the gradient."""
+    seed: int = 0
+    """Seed of the order of pages, of drop-path and dropout, and of the tiny model's weights."""
+
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Of matrix products; auto is bfloat16 where the GPU has it, float16 on older ones."""
+    attn: Literal["sdpa", "flash", "eager"] = "sdpa"
+    """Attention of the language model; flash needs flash-attn. The tower stays on sdpa."""
+    checkpoint_activations: bool = False
+    """Recompute activations in the backward pass: about a third slower, much less memory."""
+    compile: bool = False
+    """Compile the model; text is padded to few lengths."""
+    workers: int = 2
+    """Processes that read and decode pages; 0 does it in the training process."""
+
+    eval_every: int | None = None
+    """Steps between evaluations; by default an epoch's."""
+    eval_pages: int = 64
+    """Pages of the evaluation sets to answer each time: whole documents, drawn by the seed."""
+    eval_metric: str = "anls"
+    """The evaluator's metric that chooses the best model."""
+    patience: int | None = None
+    """Stop after so many evaluations without a better one."""
+    max_new_tokens: int = 64
+    """Longest answer in an evaluation, in tokens."""
+    save_every: int | None = None
+    """Steps between checkpoints to resume from; by default an epoch's."""
+    keep_last: int = 1
+    """How many of those checkpoints stay."""
+    resume: bool = False
+    """Continue the run in --out from its last checkpoint."""
+    log_every: int = 10
+    """Steps between lines of the log."""
+    track: tuple[Literal["tensorboard", "wandb"], ...] = ()
+    """Where to log beside the run's own log; each needs the package of its name."""
+    dry_run: bool = False
+    """Do everything but the optimiser's steps, on the longest and the largest batch; say what a
+    run would take, and write nothing."""
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range with a line that names the option."""
+        for name in ("data", "eval_data"):
+            if isinstance(value := getattr(self, name), str):
+                object.__setattr__(self, name, (value,))
+        if not self.data:
+            raise InputError("data is empty; one shard directory or more is accepted")
+        if self.weights and len(self.weights) != len(self.data):
+            raise InputError(
+                f"weights has {len(self.weights)} numbers for {len(self.data)} sets of data; "
+                "one for each is accepted"
+            )
+        if any(not weight > 0 for weight in self.weights):
+            raise InputError(f"weights is {self.weights}; numbers above 0 are accepted")
+        for name in (
+            *("epochs", "max_steps", "batch_size", "page_questions", "max_questions"),
+            *("max_target_tokens", "eval_every", "eval_pages", "patience", "max_new_tokens"),
+            *("save_every", "keep_last", "log_every"),
+        ):
+            _at_least(self, name, 1)
+        for name in ("warmup_steps", "weight_decay", "workers", "lora_rank"):
+            _at_least(self, name, 0)
+        for name in ("lr", "clip"):
+            if not getattr(self, name) > 0:
+                raise InputError(f"{name} is {getattr(self, name)}; above 0 is accepted")
+
+    def save(self, path: Path) -> None:
+        """Write the YAML form, every option included."""
+        path.write_text(self.to_yaml())
+
+    def to_yaml(self) -> str:
+        """Every option by name, tuples as lists."""
+        options = {n: list(v) if isinstance(v, tuple) else v for n, v in asdict(self).items()}
+        text: str = yaml.safe_dump(options, sort_keys=False)
+        return text
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictConfig:
+    """Answer every question of a shard set, one row of JSON each."""
+
+    model: str
+    """tiny, a run's or a checkpoint's directory, or a checkpoint of the hub."""
+    data: str
+    """Directory of the shards."""
+    out: str
+    """The file to write, one JSON object a line; it appears when it is complete."""
+    template: str | None = None
+    """Prompt template; by default, and at most, the one that the model was trained with."""
+    limit: int | None = None
+    """Pages to answer; by default all."""
+    batch_size: int = 32
+    """Questions at a time; a page's questions stay together."""
+    num_beams: int = 1
+    """Beams; 1 is greedy."""
+    max_new_tokens: int = 64
+    """Longest answer in tokens, `<s>` and `</s>` included."""
+    workers: int = 2
+    """Processes that read and decode pages; 0 does it in this process."""
+    seed: int = 0
+    """Seed of the untrained weights of the model tiny."""
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range with a line that names the option."""
+        for name in ("batch_size", "num_beams", "max_new_tokens", "limit"):
+            _at_least(self, name, 1)
+        _at_least(self, "workers", 0)
+
+
+def flags_from_yaml(path: str | Path) -> list[str]:
+    """The command line that says what a YAML file of options says.
+
+    Raises `InputError` for a key that is no option and a value of the wrong type. Numbers may be
+    quoted, since YAML reads `1e-6` as text.
+    """
+    try:
+        options = yaml.safe_load(Path(path).read_text())
+    except (FileNotFoundError, IsADirectoryError):
+        raise InputError(f"{path}: no such file; a YAML file of options is accepted") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(options, dict):
+        raise InputError(f"{path}: found {type(options).__name__}, expected options by name")
+    types = get_type_hints(TrainConfig)
+    flags: list[str] = []
+    for name, value in options.items():
+        if name not in types:
+            raise InputError(f"{path}: unknown option {name!r}; known: {', '.join(types)}")
+        try:
+            value = msgspec.convert(value, types[name], strict=False)
+        except msgspec.ValidationError as error:
+            raise InputError(f"{path}: {name}: {error}") from None
+        flag = name.replace("_", "-")
+        if isinstance(value, bool):
+            flags.append(f"--{flag}" if value else f"--no-{flag}")
+        elif isinstance(value, tuple):
+            flags += [f"--{flag}", *map(str, value)]
+        else:
+            flags += [f"--{flag}", str(value)]
+    return flags
+
+
+def _at_least(config: TrainConfig | PredictConfig, name: str, least: int) -> None:
+    value = getattr(config, name)
+    if value is not None and value < least:
+        raise InputError(f"{name} is {value}; {least} or more is accepted")

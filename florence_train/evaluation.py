@@ -1,0 +1,94 @@
+"""Evaluation while training: loss, and by generation the evaluator's metric, on the same pages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+
+from florence_eval import score
+from florence_train.batches import Group, PageReader, pack
+from florence_train.checks import question_losses
+from florence_train.model import Florence, GroupedFlorence
+from florence_train.predictor import answer, prediction_row
+from florence_train.survey import Survey
+
+SHOWN = 5
+"""Answers that an evaluation shows beside their references."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What the evaluation pages say of a model.
+
+    `loss` is per target token; `score` is the mean of `metric` (named with its variant), 0 to 1;
+    `table` is the evaluator's table, one row a question.
+    """
+
+    loss: float
+    metric: str
+    score: float
+    table: pd.DataFrame
+
+    def examples(self) -> list[dict[str, str]]:
+        """Some questions with their predictions and references, evenly spread over the pages."""
+        rows = self.table.iloc[:: max(1, len(self.table) // SHOWN)].head(SHOWN)
+        return [
+            {
+                "image": str(row["image"]),
+                "question": str(row["question"]),
+                "prediction": str(row["prediction"]),
+                "reference": " | ".join(row["answers"]),
+            }
+            for _, row in rows.iterrows()
+        ]
+
+
+def choose_documents(found: Survey, pages: int, seed: int) -> list[Group]:
+    """The groups of whole documents, in a seeded order, until there are so many pages."""
+    documents = sorted(found.documents)
+    chosen: list[Group] = []
+    for position in np.random.default_rng(seed).permutation(len(documents)):
+        if len(chosen) >= pages:
+            break
+        chosen += found.documents[documents[position]]
+    return chosen
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """Evaluates on the same pages every time; each process answers its share of them."""
+
+    reader: PageReader
+    groups: list[Group]
+    metric: str
+    max_questions: int
+    max_new_tokens: int
+
+    @torch.inference_mode()
+    def __call__(self, florence: Florence, accelerator: Accelerator) -> Evaluation:
+        """Loss and score of the model as it is. All processes call it and get the same."""
+        mine = self.groups[accelerator.process_index :: accelerator.num_processes]
+        grouped = GroupedFlorence(florence.model.eval())
+        loss, tokens, rows = 0.0, 0, []
+        for batch in self.reader.batches(pack(mine, self.max_questions)):
+            tokens += batch.target_tokens
+            batch = batch.to(accelerator.device)
+            with accelerator.autocast():
+                loss += float(question_losses(grouped(batch), batch.labels).sum())
+                answers = answer(florence, batch, num_beams=1, max_new_tokens=self.max_new_tokens)
+            for example, text in zip(batch.examples, answers, strict=True):
+                rows.append(prediction_row(example, text))
+        gathered = gather_object([(loss, tokens, rows)])
+        frame = pd.DataFrame([row for _, _, part in gathered for row in part])
+        scores = score(frame, metric=self.metric)
+        return Evaluation(
+            loss=sum(loss for loss, _, _ in gathered) / sum(tokens for _, tokens, _ in gathered),
+            metric=scores.summary["headline"],
+            score=scores.summary["score"]["mean"],
+            table=scores.table.merge(frame[["question_id", "image"]], on="question_id"),
+        )

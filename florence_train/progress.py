@@ -1,0 +1,39 @@
+"""The progress bar of training and prediction."""
+
+from __future__ import annotations
+
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+
+class _Rate(ProgressColumn):
+    """Questions a second, from the task's field `questions`, counted since its start."""
+
+    def render(self, task: Task) -> Text:
+        elapsed = task.elapsed or 0.0
+        if not elapsed:
+            return Text("")
+        return Text(f"{task.fields['questions'] / elapsed:.1f} questions/s")
+
+
+def progress_bar(disable: bool = False) -> Progress:
+    """A bar with rate and time left; each task has the fields `questions` and `note`."""
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Rate(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        disable=disable,
+    )

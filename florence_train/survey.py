@@ -1,0 +1,102 @@
+"""What some shard sets offer to training: one pass over their texts, before the first step."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from florence_data import InputError, SampleSet
+from florence_data.prompts import PromptTemplate
+from florence_train.batches import Group
+from florence_train.text import TextEncoder
+
+
+@dataclass(frozen=True)
+class Survey:
+    """The questions that can be used, and what is known of them without decoding a page.
+
+    `groups` has a list for each set, with a page's usable questions to a group; `documents` has the
+    same groups by (source, document id). `left_out` counts the other questions by reason. `longest`
+    is the group with the longest target. `images` are the content hashes of the pages.
+    """
+
+    groups: tuple[tuple[Group, ...], ...]
+    documents: dict[tuple[str, str], list[Group]]
+    left_out: Counter[str]
+    longest: Group
+    images: frozenset[str]
+
+    @property
+    def sources(self) -> list[str]:
+        """The data sets that the questions come from, sorted."""
+        return sorted({source for source, _ in self.documents})
+
+    @property
+    def questions(self) -> int:
+        """How many questions can be used."""
+        return sum(len(group.questions) for groups in self.groups for group in groups)
+
+    @property
+    def largest(self) -> Group:
+        """The group with the most questions."""
+        return max(
+            (group for groups in self.groups for group in groups),
+            key=lambda group: len(group.questions),
+        )
+
+    def overlap(self, other: Survey) -> str | None:
+        """A line that says how many documents and images two surveys share; None if none."""
+        documents = len(self.documents.keys() & other.documents.keys())
+        images = len(self.images & other.images)
+        if not documents and not images:
+            return None
+        return (
+            f"{documents} of the {len(other.documents)} documents to evaluate on and {images} of "
+            f"their {len(other.images)} images are also trained on"
+        )
+
+
+def survey(
+    sets: Sequence[SampleSet],
+    template: PromptTemplate,
+    encoder: TextEncoder,
+    max_target_tokens: int,
+) -> Survey:
+    """Read the texts of the sets once.
+
+    Questions without an answer, and with one of more than `max_target_tokens`, `<s>` and `</s>`
+    included, are left out and counted. Raises `InputError` if a set has no other.
+    """
+    left_out: Counter[str] = Counter()
+    groups: list[tuple[Group, ...]] = []
+    documents: dict[tuple[str, str], list[Group]] = {}
+    images = set()
+    longest = (0, Group(0, ()))
+    for index, samples in enumerate(sets):
+        found = []
+        for page, sample in enumerate(samples):
+            images.add(sample.image.sha256)
+            questions, most = [], 0
+            for number, example in enumerate(template.examples(sample)):
+                tokens = len(encoder.encode(example.target))
+                if not any(example.target):
+                    left_out["no answer"] += 1
+                elif tokens > max_target_tokens:
+                    left_out[f"an answer of more than {max_target_tokens} tokens"] += 1
+                else:
+                    questions.append(number)
+                    most = max(most, tokens)
+            if questions:
+                group = Group(page, tuple(questions), index)
+                found.append(group)
+                documents.setdefault((sample.source, sample.doc_id), []).append(group)
+                longest = max(longest, (most, group), key=lambda pair: pair[0])
+        if not found:
+            reasons = ", ".join(f"{n} with {reason}" for reason, n in left_out.items())
+            raise InputError(
+                f"set {index + 1} of the data has no question to use ({reasons or 'no question'}); "
+                "questions with an answer within --max-target-tokens are needed"
+            )
+        groups.append(tuple(found))
+    return Survey(tuple(groups), documents, left_out, longest[1], frozenset(images))

@@ -1,0 +1,248 @@
+"""Training, top to bottom: set up, check, step, evaluate, save."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object, set_seed
+from torch import Tensor, nn
+from torch.optim import AdamW
+
+from florence_data import SampleSet
+from florence_data.prompts import prompt_template
+from florence_train import run
+from florence_train.batches import Groups, PageReader, Plan, pack
+from florence_train.checkpoint import Progress, load_checkpoint, save_checkpoint
+from florence_train.checks import check_start, fingerprints, question_losses
+from florence_train.config import TrainConfig
+from florence_train.evaluation import Evaluation, Evaluator, choose_documents
+from florence_train.interruption import StopRequest
+from florence_train.model import (
+    Florence,
+    GroupedFlorence,
+    freeze_vision,
+    load_florence,
+    resolve_template,
+    set_train_mode,
+)
+from florence_train.recorder import Recorder, Step
+from florence_train.survey import Survey, survey
+from florence_train.timing import Stopwatch
+
+PROBE_QUESTIONS = 8
+"""How many questions the start-up checks compute."""
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """A run that ended: its directory, the steps done, the last step's loss, the last evaluation.
+
+    `ended` says why: every step was done, no evaluation was better for `patience` of them, or
+    a signal asked for it (then `--resume` goes on).
+    """
+
+    directory: Path
+    steps: int
+    loss: float
+    evaluation: Evaluation | None
+    ended: Literal["finished", "early", "interrupted"]
+
+
+def train(config: TrainConfig) -> TrainResult:
+    """Fine-tune a model as configured and write the run to `config.out`.
+
+    The model that stays is the best by the evaluator's metric where there is an evaluation set,
+    else the last. All processes of a launch call this. Raises `InputError` for what cannot be used:
+    data without a usable question, a model without weights, a template other than the checkpoint's,
+    a directory that holds another run.
+    """
+    # Set up: the model, the data, the plan of all steps.
+    accelerator = Accelerator(mixed_precision=_mixed_precision(config.precision))
+    device, rank, world = accelerator.device, accelerator.process_index, accelerator.num_processes
+    tell = accelerator.print
+    set_seed(config.seed)
+    florence = _model(config)
+    frozen = {name: p for name, p in florence.model.named_parameters() if not p.requires_grad}
+    before = fingerprints(frozen)
+    reader, found = _data(config.data, config, florence)
+    plan = Plan(
+        found.groups, config.batch_size, config.seed, config.weights or None, config.page_questions
+    )
+    per_epoch = len(plan.epoch(0))
+    steps = [step for epoch in range(config.epochs) for step in plan.epoch(epoch)]
+    steps = steps[: config.max_steps]
+    for reason, count in found.left_out.items():
+        tell(f"{count} questions left out: {reason}")
+    evaluator = None
+    if config.eval_data:
+        eval_reader, eval_found = _data(config.eval_data, config, florence)
+        groups = choose_documents(eval_found, config.eval_pages, config.seed)
+        evaluator = Evaluator(
+            eval_reader, groups, config.eval_metric, config.max_questions, config.max_new_tokens
+        )
+        if overlap := found.overlap(eval_found):
+            tell(f"warning: {overlap}")
+
+    # Check, before anything is written.
+    for line in check_start(florence, reader.batch(pack(steps[0], PROBE_QUESTIONS)[0])):
+        tell(f"check: {line}")
+
+    optimizer = AdamW(
+        _decayed(florence.model, config.weight_decay),
+        lr=config.lr,
+        betas=(0.9, config.beta2),
+        fused=True,  # the only one that leaves out a step by a flag on the device (`found_inf`)
+    )
+    grouped, prepared = accelerator.prepare(GroupedFlorence(florence.model), optimizer)
+
+    # Begin, or go on where a checkpoint was written.
+    checkpoint = run.open_run(config) if accelerator.is_main_process else None
+    checkpoint = gather_object([checkpoint])[0]
+    directory = Path(config.out)
+    set_seed(config.seed + rank)
+    progress = Progress()
+    if checkpoint is not None:
+        progress, note = load_checkpoint(checkpoint, accelerator, grouped, optimizer)
+        tell(f"resumed at step {progress.step}" + (f"; {note}" if note else ""))
+
+    # Step. What a step measured is read one step later, so that the device never waits for it.
+    shares = [_share(step, rank, world, config.max_questions) for step in steps[progress.step :]]
+    batches = reader.batches([part for share in shares for part in share.parts])
+    eval_every, save_every = config.eval_every or per_epoch, config.save_every or per_epoch
+    evaluation: Evaluation | None = None
+    ended: Literal["finished", "early", "interrupted"] = "finished"
+    with StopRequest() as stop, Recorder(config, accelerator, progress, len(steps)) as recorder:
+        for number, share in enumerate(shares, start=progress.step + 1):
+            if config.patience is not None and progress.stale >= config.patience:
+                ended = "early"
+                break
+            set_train_mode(florence.model)
+            for group in optimizer.param_groups:
+                group["lr"] = config.lr * _rate(number - 1, config.warmup_steps, len(steps))
+            watch = Stopwatch(device)
+            watch.mark()
+            asked = []
+            for left in reversed(range(len(share.parts))):
+                batch = watch.wait(batches)
+                on_device = batch.to(device)
+                with accelerator.no_sync(grouped) if left else nullcontext():
+                    losses = question_losses(grouped(on_device), on_device.labels)
+                    # Gradients are of the summed loss until the tokens of all processes are known.
+                    accelerator.backward(losses.sum() * share.counted)
+                if share.counted:
+                    asked.append((batch, losses.detach()))
+            watch.mark()
+            tokens = sum(batch.target_tokens for batch, _ in asked)
+            counts = torch.tensor([tokens, stop.made], dtype=torch.float64, device=device)
+            counts = accelerator.reduce(counts, "sum")
+            _scale_gradients(florence.model, world / counts[0])
+            norm = accelerator.clip_grad_norm_(florence.model.parameters(), config.clip)
+            if accelerator.scaler is None:
+                optimizer.found_inf = (~norm.isfinite()).float()  # type: ignore[attr-defined]
+            prepared.step()
+            prepared.zero_grad()
+            watch.mark()
+            questions = sum(len(group.questions) for group in steps[number - 1])
+            recorder.add(Step(number, questions, asked, counts, norm, group["lr"], watch))
+
+            last = number == len(steps)
+            if recorder.stop_requested:
+                ended = "interrupted"
+            if evaluator is not None and (number % eval_every == 0 or last):
+                recorder.flush()
+                evaluation = evaluator(florence, accelerator)
+                recorder.evaluated(number, evaluation)
+                better = progress.best is None or evaluation.score > progress.best
+                progress.stale = 0 if better else progress.stale + 1
+                if better:
+                    progress.best = evaluation.score
+                    run.save_model(directory, florence, accelerator)
+            if number % save_every == 0 or last or ended == "interrupted":
+                recorder.flush()
+                if evaluator is None:
+                    run.save_model(directory, florence, accelerator)
+                save_checkpoint(
+                    directory, accelerator, grouped, optimizer, progress, config.keep_last
+                )
+            if ended == "interrupted":
+                break
+        recorder.flush()
+
+    # See that what was frozen is what it was.
+    if fingerprints(frozen) != before:
+        raise RuntimeError("a frozen parameter changed while training")
+    if frozen:
+        tell(f"check: {len(frozen)} frozen tensors are bit-identical to the start")
+    return TrainResult(directory, progress.step, recorder.loss, evaluation, ended)
+
+
+def _mixed_precision(precision: str) -> str:
+    """What accelerate calls a precision; `auto` is the best that the device multiplies fast."""
+    if precision == "auto":
+        if not torch.cuda.is_available():
+            return "no"
+        # bfloat16 is emulated before compute capability 8 (T4, V100).
+        return "bf16" if torch.cuda.get_device_capability() >= (8, 0) else "fp16"
+    return {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}[precision]
+
+
+def _model(config: TrainConfig) -> Florence:
+    """The model as it is trained: its template recorded, its tower frozen if that is asked for."""
+    florence = load_florence(config.model, config.seed)
+    template = resolve_template(florence.template, config.template)
+    if config.freeze_vision:
+        freeze_vision(florence.model)
+    return replace(florence, template=template)
+
+
+def _data(
+    sets: tuple[str, ...], config: TrainConfig, florence: Florence
+) -> tuple[PageReader, Survey]:
+    """The reader of some shard sets and what is in them."""
+    template = prompt_template(str(florence.template), reference=config.reference, seed=config.seed)
+    samples = tuple(SampleSet.from_shards(path) for path in sets)
+    found = survey(samples, template, florence.text_encoder, config.max_target_tokens)
+    return PageReader(samples, template, florence.collator, config.workers), found
+
+
+@dataclass(frozen=True)
+class _Share:
+    """What one process computes of a step, in parts that fit its memory.
+
+    A process that gets no page of a small step takes one all the same, and counts it as nothing:
+    all processes must take part in averaging the gradients.
+    """
+
+    parts: list[Groups]
+    counted: bool
+
+
+def _share(step: Groups, rank: int, world: int, max_questions: int) -> _Share:
+    mine = step[rank::world]
+    return _Share(pack(mine or step[:1], max_questions), counted=bool(mine))
+
+
+def _decayed(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """AdamW's parameter groups: matrices decay, vectors (biases and norms) do not."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    return [
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+
+
+def _scale_gradients(model: nn.Module, factor: Tensor) -> None:
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    torch._foreach_mul_(gradients, factor.float())
+
+
+def _rate(step: int, warmup: int, steps: int) -> float:
+    """The share of the highest rate at a step: linear up over the warm-up, then linear to zero."""
+    if step < warmup:
+        return (step + 1) / warmup
+    return max(0.0, (steps - step) / max(1, steps - warmup))

@@ -1,0 +1,243 @@
+"""The whole way: training teaches, freezes what it says, and what it saves answers the same."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import pytest
+import torch
+import yaml
+
+from florence_data import InputError, Sample, SampleSet
+from florence_data.prompts import prompt_template
+from florence_eval import score
+from florence_train import PredictConfig, TrainConfig, load_florence, predict, train
+from florence_train.batches import PageReader, all_questions
+from florence_train.config import flags_from_yaml
+from florence_train.predictor import answer
+from florence_train.trainer import TrainResult
+
+FROM_SCRATCH = {"model": "tiny", "lr": 1e-3, "beta2": 0.98, "workers": 0, "batch_size": 20}
+
+
+@pytest.fixture(scope="module")
+def trained(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainResult:
+    """A tiny model that has learnt the twenty questions of the eight pages by heart."""
+    return train(
+        TrainConfig(
+            data=(str(shards),),
+            eval_data=(str(shards),),
+            out=str(tmp_path_factory.mktemp("runs") / "run"),
+            epochs=150,
+            warmup_steps=20,
+            eval_every=75,
+            **FROM_SCRATCH,
+        )
+    )
+
+
+def test_training_teaches_and_the_saved_model_answers(
+    trained: TrainResult, shards: Path, pages: list[Sample], tmp_path: Path
+) -> None:
+    out = tmp_path / "predictions.jsonl"
+    asked = sum(len(sample.supervisions) for sample in pages)
+    assert predict(PredictConfig(model="tiny", data=str(shards), out=str(out))) == asked
+    untrained = score(out).summary["metrics"]["anls"]["mean"]
+    count = predict(PredictConfig(model=str(trained.directory), data=str(shards), out=str(out)))
+    learnt = score(out).summary["metrics"]["anls"]["mean"]
+    assert count == asked
+    assert untrained < 0.2
+    assert learnt > 0.95
+    assert trained.evaluation is not None
+    assert trained.evaluation.score == pytest.approx(learnt, abs=1e-4)
+
+
+def test_predictions_carry_their_references_in_the_order_of_the_set(
+    trained: TrainResult, shards: Path, pages: list[Sample], tmp_path: Path
+) -> None:
+    out = tmp_path / "predictions.jsonl"
+    predict(PredictConfig(model=str(trained.directory), data=str(shards), out=str(out)))
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    expected = [(s.id, s.doc_id, v) for s in pages for v in s.supervisions]
+    assert [row["question_id"] for row in rows] == [v.id for _, _, v in expected]
+    for row, (image, document, supervision) in zip(rows, expected, strict=True):
+        assert (row["image"], row["doc_id"], row["source"]) == (image, document, "test")
+        assert row["question"] == supervision.question
+        assert tuple(row["answers"]) == supervision.answers
+
+
+@pytest.mark.parametrize("num_beams", [1, 3])
+def test_batched_answers_equal_those_of_plain_generate_one_by_one(
+    trained: TrainResult, samples: SampleSet, num_beams: int
+) -> None:
+    florence = load_florence(str(trained.directory))
+    # Half-way weights, so that answers differ in length and are not all right.
+    with torch.no_grad():
+        for parameter in florence.model.parameters():
+            parameter.add_(0.05 * parameter.std() * torch.randn(parameter.shape, generator=_noise))
+    reader = PageReader((samples,), prompt_template("docvqa"), florence.collator, workers=0)
+    groups = all_questions(samples)
+    together = answer(florence, reader.batch(tuple(groups)), num_beams, max_new_tokens=20)
+    alone = []
+    for group in groups:
+        for question in group.questions:
+            one = reader.batch((replace(group, questions=(question,)),))
+            image = torch.full((1, florence.image_tokens), florence.model.config.image_token_id)
+            ids = florence.model.generate(
+                input_ids=torch.cat([image, one.prompts], dim=1),
+                pixel_values=one.pixels,
+                attention_mask=torch.ones(1, image.shape[1] + one.prompts.shape[1]),
+                num_beams=num_beams,
+                max_new_tokens=20,
+                do_sample=False,
+                early_stopping=num_beams > 1,
+                forced_bos_token_id=0,
+            )
+            alone.append(florence.text_encoder.decode(ids[0].tolist()))
+    assert together == alone
+    assert len(set(alone)) > 3
+
+
+_noise = torch.Generator().manual_seed(0)
+
+
+def test_a_frozen_tower_is_bit_identical_afterwards_and_the_rest_is_not(
+    shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(
+        TrainConfig(
+            data=(str(shards),),
+            out=str(tmp_path / "run"),
+            freeze_vision=True,
+            max_steps=3,
+            **FROM_SCRATCH,
+        )
+    )
+    assert "frozen tensors are bit-identical" in capsys.readouterr().out
+    before = load_florence("tiny").model.state_dict()
+    after = load_florence(str(tmp_path / "run")).model.state_dict()
+    for name, tensor in before.items():
+        if "vision_tower" in name:
+            assert torch.equal(tensor, after[name]), name
+    assert not torch.equal(before["lm_head.weight"], after["lm_head.weight"])
+    projection = "model.multi_modal_projector.image_projection.weight"
+    assert not torch.equal(before[projection], after[projection])
+
+
+def test_a_step_in_parts_is_the_same_step(shards: Path, tmp_path: Path) -> None:
+    weights = []
+    for name, max_questions in (("whole", 64), ("parts", 3)):
+        config = TrainConfig(
+            data=(str(shards),),
+            out=str(tmp_path / name),
+            max_steps=2,
+            max_questions=max_questions,
+            **FROM_SCRATCH,
+        )
+        train(config)
+        weights.append(load_florence(config.out).model.state_dict())
+    whole, parts = weights
+    start = load_florence("tiny").model.state_dict()
+    # Adam divides by the gradient's size, so rounding shows where a gradient is almost zero.
+    change = torch.cat([(whole[name] - start[name]).flatten() for name in start])
+    difference = torch.cat([(whole[name] - parts[name]).flatten() for name in start])
+    assert float(difference.norm() / change.norm()) < 1e-2
+
+
+def test_the_same_seed_trains_the_same_weights(shards: Path, tmp_path: Path) -> None:
+    states = []
+    for name in ("one", "again"):
+        config = TrainConfig(
+            data=(str(shards),), out=str(tmp_path / name), max_steps=3, **FROM_SCRATCH
+        )
+        train(config)
+        states.append(load_florence(config.out).model.state_dict())
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_the_run_records_every_option(trained: TrainResult) -> None:
+    recorded = yaml.safe_load((trained.directory / "config.yaml").read_text())
+    assert recorded["lr"] == 1e-3 and recorded["seed"] == 0 and recorded["epochs"] == 150
+    lines = [
+        json.loads(line) for line in (trained.directory / "log.jsonl").read_text().split("\n")[:-1]
+    ]
+    assert [line["step"] for line in lines if "eval_score" in line] == [75, 150]
+    assert {"loss", "lr", "gradient_norm"} <= lines[0].keys()
+
+
+def test_a_directory_with_another_run_is_refused_untouched(
+    trained: TrainResult, shards: Path
+) -> None:
+    before = sorted(trained.directory.rglob("*"))
+    with pytest.raises(InputError, match="holds another run"):
+        train(TrainConfig(data=(str(shards),), out=str(trained.directory), **FROM_SCRATCH))
+    assert sorted(trained.directory.rglob("*")) == before
+
+
+def test_predicting_with_another_template_is_an_error(
+    trained: TrainResult, shards: Path, tmp_path: Path
+) -> None:
+    config = PredictConfig(
+        model=str(trained.directory),
+        data=(str(shards),),
+        out=str(tmp_path / "predictions.jsonl"),
+        template="vqa",
+    )
+    with pytest.raises(InputError, match="trained with the template docvqa"):
+        predict(config)
+    assert not any(tmp_path.iterdir())
+
+
+def test_data_without_an_answer_is_refused_before_a_run_exists(
+    pages: list[Sample],
+    write_shards: Callable[[Path, list[Sample]], Path],
+    tmp_path: Path,
+) -> None:
+    silent = [
+        msgspec.structs.replace(
+            sample,
+            supervisions=tuple(msgspec.structs.replace(v, answers=()) for v in sample.supervisions),
+        )
+        for sample in pages
+    ]
+    data = write_shards(tmp_path / "test-split", silent)
+    with pytest.raises(InputError, match="has no question to use"):
+        train(TrainConfig(data=str(data), out=str(tmp_path / "run"), **FROM_SCRATCH))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("learning_rate: 1", "unknown option 'learning_rate'; known: .*lr"),
+        ("epochs: many", "epochs: Expected `int`"),
+        ("- lr", "found list, expected options by name"),
+        ("lr: [", "not YAML"),
+    ],
+)
+def test_a_configuration_file_that_is_wrong_names_the_key(
+    tmp_path: Path, text: str, message: str
+) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=message):
+        flags_from_yaml(path)
+
+
+def test_a_configuration_file_says_what_flags_say(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("lr: 1e-6\nfreeze_vision: true\nmodel: tiny\nmax_steps: null\n")
+    assert flags_from_yaml(path) == [
+        *("--lr", "1e-06", "--freeze-vision", "--model", "tiny", "--max-steps", "None"),
+    ]
+
+
+def test_values_out_of_range_name_the_option() -> None:
+    with pytest.raises(InputError, match="batch_size is 0; 1 or more"):
+        TrainConfig(data="d", out="o", batch_size=0)
+    with pytest.raises(InputError, match="lr is 0; above 0"):
+        TrainConfig(data="d", out="o", lr=0)
