@@ -103,7 +103,9 @@ def _supervisions(key: str, content: Any, name: str) -> Iterator[Supervision]:
         yield Supervision(id=f"{key}_0", task="caption", answers=(content.strip(),))
         return
     if not isinstance(content, dict):
-        raise InputError(f"{name}: a JSON object is expected beside an image, found a list")
+        raise InputError(
+            f"{name}: a text or a JSON object is expected beside an image, found a list"
+        )
     rest = {
         field: value
         for field, value in content.items()
@@ -136,14 +138,14 @@ def _supervisions(key: str, content: Any, name: str) -> Iterator[Supervision]:
 
 
 def _parsed(description: bytes) -> Any:
-    """JSON, or text where it is none; None for nothing."""
+    """A JSON object or array, or text where it is neither; None for nothing."""
     if not description:
         return None
     try:
         content = msgspec.json.decode(description)
-        return content if isinstance(content, dict | list) else description.decode()
-    except msgspec.DecodeError:
-        return description.decode(errors="replace")
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        content = None
+    return content if isinstance(content, dict | list) else description.decode(errors="replace")
 
 
 def stream(paths: Sequence[str | Path], account: Account | None = None) -> Iterator[Sample]:
@@ -171,6 +173,12 @@ def _samples(directory: Directory, tar: str, account: Account) -> Iterator[tuple
             description = directory.read_range(
                 tar, entry.description.offset, entry.description.size
             )
+            if entry.description.name.lower().endswith(".json") and not isinstance(
+                _parsed(description), dict
+            ):
+                raise InputError(
+                    f"{directory.url}/{tar}: {entry.description.name!r} is no JSON object"
+                )
         where = f"{directory.url}/{tar}, {entry.key}"
         try:
             facts = Image.from_bytes(image, where)

@@ -109,8 +109,12 @@ class ImageDescription(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     size: tuple[int, int] | None = None
-    format: str = "keep"
+    format: Literal["keep", "jpeg", "png", "webp"] = "keep"
     quality: int = 90
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.quality <= 100:
+            raise InputError(f"image quality {self.quality}; expected 1 to 100")
 
 
 class Description(msgspec.Struct, frozen=True, kw_only=True):

@@ -90,6 +90,15 @@ class ShardReader:
             self._positions = dict(zip(ids, range(len(ids)), strict=True))
         return self._positions[sample_id]
 
+    def check(self) -> None:
+        """Read every shard whole. Raises `InputError` for the first whose checksum differs."""
+        for shard in self.description.shards:
+            if self.directory.checksum(shard.name) != (shard.bytes, shard.sha256):
+                raise InputError(
+                    f"{self.directory.url}/{shard.name}: its checksum differs from the one in "
+                    f"{DESCRIPTION}; the shard was changed or damaged after it was written"
+                )
+
     def read(self, start: int, stop: int, account: Account) -> Iterator[Sample]:
         """The samples at positions `start` to `stop - 1`, each one row of the source."""
         for position in range(start, min(stop, len(self))):
@@ -154,8 +163,9 @@ def _read_index(directory: Directory, description: Description) -> pa.Table:
     try:
         index = pa.ipc.open_file(data).read_all()
         index.validate(full=True)
-    except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{name}: not an Arrow file: {error}") from None
+    except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"{name}: not an Arrow file: {reason}") from None
     if index.schema != INDEX_SCHEMA:
         raise InputError(
             f"{name}: columns {', '.join(index.column_names)}; "

@@ -236,7 +236,7 @@ def _look_at_other_questions(
         if own in elsewhere:
             codes[row] = WRONG_FIELD
         # Short texts are near by chance, and numbers that look alike say nothing.
-        elif codes[row] == WRONG and len(own) >= _SHORTEST_CUT and number(own) is None:
+        elif codes[row] == WRONG and len(own) >= _SHORTEST_CUT and number(predictions[row]) is None:
             owns.extend(repeat(own, len(elsewhere)))
             others.extend(elsewhere)
             rows.extend(repeat(row, len(elsewhere)))

@@ -50,19 +50,20 @@ def read(
     sample log, VLMEvalKit table (.tsv, .csv, .xlsx), else the project's own JSONL. References are
     an RRC ground truth, own JSONL or any of the others; those of the file win over those within.
     """
-    truth = None if references is None else jsonl.read_bytes(references)
+    truth = b"" if references is None else jsonl.read_bytes(references)
+    known = None if references is None else _references(references, truth)
     if isinstance(predictions, Path):
         content = jsonl.read_bytes(predictions)
         name = str(predictions)
         read = _read_file(predictions, content, columns, on_bad_line)
-        if truth is not None and _is_array(content) and _is_ground_truth(truth):
+        if known is not None and _is_array(content) and _is_ground_truth(truth):
             rrc.check_id_types(content, truth, name)
     else:
         name = "predictions"
         read = frames.parse_predictions(predictions, name, columns, on_bad_line)
     check_unique(read.question_id, name)
-    if truth is not None:
-        return _joined(read, name, _references(references, truth), str(references), on_missing)  # type: ignore[arg-type]
+    if known is not None:
+        return _joined(read, name, known, str(references), on_missing)
     for identity, answers in zip(read.question_id, read.answers, strict=True):
         if answers is None:
             raise InputError(

@@ -25,7 +25,7 @@ from florence_eval.reading import read
 from florence_eval.similarity import Variant
 from florence_eval.slices import Slice, sliced
 from florence_eval.statistics import RESAMPLES, Estimate, document_codes, estimate
-from florence_eval.tabulation import tabulate
+from florence_eval.tabulation import COLUMNS, tabulate
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,7 +62,7 @@ class Scores:
         question_id, doc_id (what `documents_by` says), source, question_types (list), question,
         prediction, answers (list), best_answer and best_index (the nearest answer), distance (in
         characters), similarity and anls (before and after the threshold, of `variant`), exact (the
-        prediction equals an answer as it stands), category, metric and score (the headline's name
+        prediction equals an answer as it stands), category, image, metric and score (the headline's name
         and value), then a column for each further metric, null where it does not apply, and for
         each column asked for.
         """
@@ -291,22 +291,31 @@ def score(
     if metrics == []:
         raise InputError("metric: at least one name is expected, found none")
     chosen = Variant.parse(variant)
+    extra = [column for column in columns if column not in COLUMNS]
     if isinstance(predictions, str):
         predictions = Path(predictions)
     if isinstance(references, str):
         references = Path(references)
     name = str(predictions) if isinstance(predictions, Path) else "predictions"
     if isinstance(predictions, Path) and references is None:
-        rows = tabulate_large(predictions, metrics, chosen, columns)
+        rows = tabulate_large(predictions, metrics, chosen, extra)
         if rows is not None:
+            _check_columns(rows, extra, name)
             return Scores(rows, chosen, asked, name=name)
     with collector_paused():
         found = read(
-            predictions, references, columns=columns, on_missing=on_missing, on_bad_line=on_bad_line
+            predictions, references, columns=extra, on_missing=on_missing, on_bad_line=on_bad_line
         )
         rows = tabulate(found, metrics, chosen)
+    _check_columns(rows, extra, name)
     missing = tuple(found.question_id[row] for row in found.missing)
     return Scores(rows, chosen, asked, missing, found.skipped, name)
+
+
+def _check_columns(rows: pa.Table, columns: Sequence[str], name: str) -> None:
+    for column in columns:
+        if rows[column].null_count == len(rows):
+            raise InputError(f"column: {column!r} is in no prediction of {name}")
 
 
 def _frame(rows: pa.Table) -> pd.DataFrame:

@@ -16,6 +16,12 @@ from florence_eval.predictions import Predictions
 from florence_eval.similarity import Variant
 from florence_eval.subsets import standard_metric
 
+COLUMNS = (
+    *("question_id", "doc_id", "source", "question_types", "question", "prediction", "answers"),
+    *("best_answer", "best_index", "distance", "similarity", "anls", "exact", "category"),
+    *("image", "metric", "score"),
+)
+
 
 def tabulate(
     predictions: Predictions, metrics: Sequence[Metric] | None, variant: Variant
@@ -51,6 +57,7 @@ def tabulate(
         "anls": arrow_columns.numbers(matches.anls),
         "exact": arrow_columns.booleans(matches.exact),
         "category": arrow_columns.labels(codes, CATEGORIES),
+        "image": arrow_columns.strings(predictions.image),
         "metric": names,
         "score": arrow_columns.numbers(scores),
         **measured,

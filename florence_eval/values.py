@@ -7,7 +7,7 @@ from datetime import date
 from decimal import Decimal
 
 _NUMBER = re.compile(
-    r"(?P<open>\()?\s*(?P<sign>[-+\u2212]?)[$€£¥₹]?\s*"
+    r"(?P<open>\()?\s*(?P<sign>[-+\u2212]?)(?:[$€£¥₹]\s*)?"
     r"(?P<digits>\d{1,3}(?:,\d{2,3})*,\d{3}(?:\.\d*)?|\d+(?:\.\d*)?|\.\d+)"
     r"\s*(?:%|percent|per cent)?\s*(?P<close>\))?",
     re.ASCII,
@@ -49,7 +49,7 @@ def dates(text: str) -> frozenset[date]:
     read in both orders; a year of two digits is 1930 to 2029.
     """
     parts = [part for part in _DATE_PART.findall(text.lower()) if part not in _NO_DATE_WORDS]
-    if len(parts) != 3:
+    if len(parts) != 3 or any(part.isdigit() and len(part) > 4 for part in parts):
         return frozenset()
     words = [part for part in parts if part.isalpha()]
     if len(words) > 1 or any(word[:3] not in _MONTHS for word in words):

@@ -54,12 +54,6 @@ def pack(groups: Iterable[Group], limit: int) -> list[Groups]:
     return [tuple(part) for part in parts]
 
 
-def all_questions(samples: SampleSet) -> list[Group]:
-    """One group a page, with every question of it."""
-    counts = (len(sample.supervisions) for sample in samples)
-    return [Group(page, tuple(range(count))) for page, count in enumerate(counts) if count]
-
-
 @dataclass(frozen=True)
 class Plan:
     """Which questions make up each step of a run; a function of its fields, so never stored.

@@ -169,6 +169,10 @@ class PredictConfig:
     """Beams; 1 is greedy."""
     max_new_tokens: int = 64
     """Longest answer in tokens, `<s>` and `</s>` included."""
+    confidence: bool = False
+    """Add the probability that the model gives to the answer, 0 to 1, to each row."""
+    resume: bool = False
+    """Answer only what an interrupted prediction to the same --out left unanswered."""
     workers: int = 2
     """Processes that read and decode pages; 0 does it in this process."""
     seed: int = 0

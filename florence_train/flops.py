@@ -143,15 +143,15 @@ def training_flops(
         total -= 0 if trained.projector else forward.projector.total
 
     # The first product behind a constant input has no gradient of it: the stem reads pixels, the
-    # encoder's first attention frozen embeddings. The projector's adds trained positions first.
+    # encoder's first attention frozen embeddings. The projector adds trained positions first, and
+    # the decoder's first layer, of few tokens, is counted in full.
     stem, _ = _patch_embedding(config.vision_config, 0, shapes.image_size)
-    embeddings_trained = trained.language_model
-    read_first = 0 if embeddings_trained else _first_attention_inputs(config, shapes)
+    first_attention = 0 if trained.language_model else _first_attention_inputs(config, shapes)
     gradient = False
     for part, own, adapted, first in (
         (forward.tower, trained.tower, False, stem.weights * shapes.pages),
         (forward.projector, trained.projector, False, 0),
-        (forward.encoder, trained.language_model, trained.adapters, read_first),
+        (forward.encoder, trained.language_model, trained.adapters, first_attention),
         (forward.decoder, trained.language_model, trained.adapters, 0),
         (forward.head, trained.language_model, False, 0),
     ):
@@ -221,8 +221,7 @@ def _encoder(text: BartConfig, source: int) -> Flops:
     width = text.d_model
     mlp = 2 * _linear(source, width, text.encoder_ffn_dim)
     layer = Flops(_linear(source, width, 4 * width) + mlp, _attention(source, source, width))
-    layers: int = text.encoder_layers
-    return layer * layers
+    return layer * int(text.encoder_layers)
 
 
 def _first_attention_inputs(config: Florence2Config, shapes: Shapes) -> int:
@@ -239,7 +238,7 @@ def _decoder(text: BartConfig, source: int, target: int) -> Flops:
         _attention(target, source, width),
     )
     mlp = Flops(2 * _linear(target, width, text.decoder_ffn_dim))
-    return (self_attention + cross_attention + mlp) * text.decoder_layers
+    return (self_attention + cross_attention + mlp) * int(text.decoder_layers)
 
 
 _PEAK_TERAFLOPS = {

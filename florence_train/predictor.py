@@ -1,7 +1,15 @@
-"""Answers for every question of a shard set: one encoding a page, one line a question."""
+"""Answers for every question of a shard set: one encoding a page, one line a question.
+
+While it works, each process appends to a file of its own beside the output, a line
+`{"at": [page, question], "row": {…}}` an answer. When all is done they become the output, in the
+order of the set. `--resume` answers what is not in them yet.
+"""
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -12,45 +20,151 @@ from transformers import GenerationConfig
 from transformers.modeling_outputs import BaseModelOutput
 
 from florence_data import InputError, SampleSet
-from florence_data.prompts import Example, prompt_template
-from florence_train.batches import Batch, PageReader, all_questions, pack
+from florence_data.prompts import Example, PromptTemplate, prompt_template
+from florence_train.batches import Batch, Group, Groups, PageReader, pack
 from florence_train.config import PredictConfig
 from florence_train.model import Florence, GroupedFlorence, load_florence, resolve_template
 from florence_train.progress import progress_bar
+from florence_train.text import TextEncoder
+
+
+class _Answer(msgspec.Struct):
+    """A line of an unfinished file: where the question is in the set, and its row."""
+
+    at: tuple[int, int]
+    row: dict[str, Any]
 
 
 def predict(config: PredictConfig) -> int:
     """Write the predictions as configured and return how many there are.
 
-    The rows stand in the order of the set. Raises `InputError` for what cannot be used.
+    The rows stand in the order of the set. All processes of a launch call this, each answers its
+    share. Raises `InputError` for what cannot be used.
     """
-    device = Accelerator().device
+    accelerator = Accelerator()
     florence = load_florence(config.model, config.seed)
     template = prompt_template(resolve_template(florence.template, config.template))
     samples = SampleSet.from_shards(config.data)
     if config.limit is not None:
         samples = samples.subset(first=config.limit)
     reader = PageReader((samples,), template, florence.collator, config.workers)
-    plan = pack(all_questions(samples), config.batch_size)
-    if not plan:
+    groups = _by_length(samples, template, florence.text_encoder)
+    if not groups:
         raise InputError(f"{config.data}: no question in it")
-    florence.model.to(device)
-
     out = Path(config.out)
+    if out.is_dir():
+        raise InputError(f"{out}: a directory; the name of a file to write is accepted")
     out.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = out.with_name(out.name + ".unfinished")
+    unfinished = out.with_name(f"{out.name}.unfinished-{_identity(config, template)}")
+    if not config.resume and accelerator.is_main_process:
+        for path in out.parent.glob(f"{out.name}.unfinished-*"):
+            path.unlink()
+    accelerator.wait_for_everyone()
+    done = _answered(out, unfinished) if config.resume else set()
+
+    left = [group for group in groups if any((group.page, q) not in done for q in group.questions)]
+    plan = pack(left, config.batch_size)[accelerator.process_index :: accelerator.num_processes]
+    florence.model.to(accelerator.device)
     encoder = msgspec.json.Encoder()
-    count = 0
-    with progress_bar() as progress, unfinished.open("wb") as file:
+    with ExitStack() as stack:
+        progress = stack.enter_context(progress_bar(disable=not accelerator.is_main_process))
+        mine = unfinished.with_name(f"{unfinished.name}-{accelerator.process_index:04}")
+        file = stack.enter_context(mine.open("ab"))
         task = progress.add_task("predict", total=len(plan), questions=0, note="")
-        for batch in reader.batches(plan):
-            answers = answer(florence, batch.to(device), config.num_beams, config.max_new_tokens)
-            for example, text in zip(batch.examples, answers, strict=True):
-                file.write(encoder.encode(prediction_row(example, text)) + b"\n")
+        count = 0
+        for part, batch in zip(plan, reader.batches(plan), strict=True):
+            answers = answer(
+                florence, batch.to(accelerator.device), config.num_beams, config.max_new_tokens
+            )
+            for at, example, (text, confidence) in zip(
+                _positions(part), batch.examples, answers, strict=True
+            ):
+                row = prediction_row(example, text)
+                if config.confidence:
+                    row["confidence"] = confidence
+                if at not in done:
+                    file.write(encoder.encode(_Answer(at, row)) + b"\n")
+            file.flush()
             count += len(answers)
             progress.update(task, advance=1, questions=count)
-    unfinished.replace(out)
-    return count
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        _finish(out, _files(unfinished), encoder)
+    accelerator.wait_for_everyone()
+    return sum(len(group.questions) for group in groups)
+
+
+def _by_length(samples: SampleSet, template: PromptTemplate, encoder: TextEncoder) -> list[Group]:
+    """One group a page, pages with long questions last: a batch is padded to its longest one."""
+    lengths: dict[Group, int] = {}
+    for page, sample in enumerate(samples):
+        if sample.supervisions:
+            group = Group(page, tuple(range(len(sample.supervisions))))
+            lengths[group] = max(
+                len(encoder.encode(example.prompt)) for example in template.examples(sample)
+            )
+    return sorted(lengths, key=lambda group: (lengths[group], group.page))
+
+
+def _positions(part: Groups) -> list[tuple[int, int]]:
+    return [(group.page, question) for group in part for question in group.questions]
+
+
+def _identity(config: PredictConfig, template: PromptTemplate) -> str:
+    """Short for everything that the answers depend on."""
+    told = (config.model, config.seed, config.data, config.limit, template.name)
+    generation = (config.num_beams, config.max_new_tokens, config.confidence)
+    return hashlib.sha256(repr((told, generation)).encode()).hexdigest()[:12]
+
+
+def _files(unfinished: Path) -> list[Path]:
+    return sorted(unfinished.parent.glob(f"{unfinished.name}-[0-9]*"))
+
+
+def _answered(out: Path, unfinished: Path) -> set[tuple[int, int]]:
+    """What is answered already; a line that was cut short is removed, to be written again.
+
+    Raises `InputError` if there is nothing to resume, or only what other options began.
+    """
+    paths = _files(unfinished)
+    if not paths:
+        others = any(out.parent.glob(f"{out.name}.unfinished-*"))
+        what = "a prediction with other options" if others else "nothing"
+        raise InputError(
+            f"{out}: {what} to resume there; give the options it began with, or leave --resume out"
+        )
+    for path in paths:
+        data = path.read_bytes()
+        whole = data[: data.rfind(b"\n") + 1]
+        if len(whole) < len(data):
+            path.write_bytes(whole)
+    return set(_read(paths))
+
+
+def _read(paths: Iterable[Path]) -> dict[tuple[int, int], dict[str, Any]]:
+    """The rows in unfinished files. Raises `InputError` for a line that no process wrote."""
+    decoder = msgspec.json.Decoder(_Answer)
+    rows = {}
+    for path in paths:
+        for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+            try:
+                found = decoder.decode(line)
+            except msgspec.MsgspecError as error:
+                raise InputError(f"{path}, line {number}: {error}; remove the file") from None
+            rows[found.at] = found.row
+    return rows
+
+
+def _finish(out: Path, paths: list[Path], encoder: msgspec.json.Encoder) -> None:
+    """Make the output of the unfinished files, in the order of the set."""
+    rows = _read(paths)
+    new = out.with_name(out.name + ".new")
+    with new.open("wb") as file:
+        for at in sorted(rows):
+            file.write(encoder.encode(rows[at]) + b"\n")
+    new.replace(out)
+    for path in paths:
+        path.unlink()
 
 
 def prediction_row(example: Example, text: str) -> dict[str, Any]:
@@ -72,16 +186,20 @@ def prediction_row(example: Example, text: str) -> dict[str, Any]:
 
 
 @torch.inference_mode()
-def answer(florence: Florence, batch: Batch, num_beams: int, max_new_tokens: int) -> list[str]:
+def answer(
+    florence: Florence, batch: Batch, num_beams: int, max_new_tokens: int
+) -> list[tuple[str, float]]:
     """The answers to a batch's Q questions, its pages encoded once, greedy or by beam search.
 
-    Every generation argument is given: a checkpoint's own configuration may ban repeated 3-grams.
+    Each comes with its confidence: the probability, 0 to 1, that the model gives to exactly these
+    tokens. Every generation argument is given here: a checkpoint's own configuration may ban
+    repeated 3-grams.
     """
     model = florence.model.eval()
     embeddings, mask = GroupedFlorence(model).embed(batch)
     encoded = model.model.language_model.encoder(inputs_embeds=embeddings, attention_mask=mask)
     text = model.config.text_config
-    ids = model.generate(
+    generated = model.generate(
         encoder_outputs=BaseModelOutput(last_hidden_state=encoded.last_hidden_state),
         attention_mask=mask,
         generation_config=GenerationConfig(
@@ -100,7 +218,19 @@ def answer(florence: Florence, batch: Batch, num_beams: int, max_new_tokens: int
             pad_token_id=text.pad_token_id,
             decoder_start_token_id=text.decoder_start_token_id,
             use_cache=True,
+            output_scores=True,
+            return_dict_in_generate=True,
         ),
     )
+    logs = model.compute_transition_scores(
+        generated.sequences,
+        generated.scores,
+        getattr(generated, "beam_indices", None),
+        normalize_logits=num_beams == 1,
+    )
+    # What follows `</s>` is padding, whose scores say nothing about the answer.
+    counted = generated.sequences[:, 1 : 1 + logs.shape[1]] != text.pad_token_id
+    confidences = torch.where(counted, logs, 0.0).sum(dim=1).exp().tolist()
     encoder = florence.text_encoder
-    return [encoder.decode(row) for row in ids.tolist()]
+    texts = [encoder.decode(row) for row in generated.sequences.tolist()]
+    return list(zip(texts, confidences, strict=True))

@@ -12,8 +12,9 @@ from typing import Any, Literal, get_type_hints
 import msgspec
 import tyro
 
-from florence_data import InputError, SampleSet, curation
+from florence_data import InputError, SampleSet, ShardReader, curation
 from florence_data.conversion import parse_image_size
+from florence_data.plain_tars import index_tars
 from florence_data.recipes import RECIPES
 from florence_data.shard_format import ImageDescription
 from florence_data.shard_writer import ShardOptions, parse_size
@@ -90,6 +91,30 @@ def command(name: str, recipe: Callable[..., SampleSet]) -> Callable[..., None]:
     run.__annotations__ = {p.name: p.annotation for p in (flags, *parameters)}
     run.__doc__ = recipe.__doc__
     return run
+
+
+def index(directory: tyro.conf.Positional[str]) -> None:
+    """Index WebDataset tars that others made, in one pass; they stay as they are.
+
+    Args:
+        directory: Holds the tars; the index is written beside them.
+    """
+    description = index_tars(directory)
+    print(description.account)
+    print(f"{description.samples} pages in {len(description.shards)} shards: {directory}")
+
+
+def check(directory: tyro.conf.Positional[str]) -> None:
+    """Read every shard of a set whole and compare its checksum.
+
+    Args:
+        directory: The set's directory.
+    """
+    reader = ShardReader(directory)
+    reader.check()
+    print(
+        f"{len(reader)} pages in {len(reader.description.shards)} shards are as they were written"
+    )
 
 
 def stats(source: str) -> None:
@@ -174,16 +199,24 @@ def decontaminate(
 def publish(report: object, path: str | None) -> None:
     """Print a report, and write it as JSON where a path is given."""
     print(report)
-    if path is not None:
+    if path is None:
+        return
+    try:
         Path(path).write_bytes(msgspec.json.format(msgspec.json.encode(report)))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror})") from None
 
 
-CURATION = {function.__name__: function for function in (stats, validate, dedup, decontaminate)}
+OF_SETS: dict[str, Callable[..., Any]] = {
+    function.__name__: function
+    for function in (index, check, stats, validate, dedup, decontaminate)
+}
+"""What is done with tars that are already there."""
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns its exit code."""
-    commands = {name: command(name, recipe) for name, recipe in RECIPES.items()} | CURATION
+    commands = {name: command(name, recipe) for name, recipe in RECIPES.items()} | OF_SETS
     try:
         code: int | None = tyro.extras.subcommand_cli_from_dict(
             commands, args=arguments, description=__doc__

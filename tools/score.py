@@ -52,6 +52,7 @@ def main(options: Options) -> int:
         from florence_eval import compare
 
         comparison = compare(scores, _score(options, options.compare))
+    reached = options.fail_under is None or scores.reaches(options.fail_under)
     if options.format == "json":
         summary = dict(scores.summary)
         if options.by:
@@ -81,7 +82,7 @@ def main(options: Options) -> int:
             print(plain(grids))
     if options.out is not None:
         scores.write(options.out)
-    return int(options.fail_under is not None and not scores.reaches(options.fail_under))
+    return 0 if reached else 1
 
 
 def _score(options: Options, predictions: Path) -> florence_eval.Scores:

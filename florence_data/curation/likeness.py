@@ -36,6 +36,9 @@ By the picture's side: where a page is shrunk more, its print is averaged with m
 QUANTILE = 0.05
 """The likeness is this quantile of the blocks' correlations: nearly the worst block decides."""
 
+NEARBY = 0.02
+"""How much correlation a block may lose to stay near: a line fits everywhere along itself."""
+
 FEWEST_BLOCKS = 4
 """With fewer blocks that show something there is nothing to tell pages by."""
 
@@ -46,8 +49,8 @@ _IDENTITY: Floats = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
 def likeness(first: Picture, second: Picture) -> float:
     """How alike two grey pictures (uint8 [512, 512]) are in the places where they differ most.
 
-    1 for the same picture, more than 0.8 for the same page after re-encoding, scaling, noise or a
-    small crop, less for different pages; 0 where there is too little to compare.
+    Close to 1 for the same picture, more than 0.8 for the same page after re-encoding, scaling,
+    noise or a small crop, less for different pages; 0 where there is too little to compare.
     """
     small, other_small = _shrink(first), _shrink(second)
     coarse = _Blocks(SMALL, size=32, step=16)
@@ -59,9 +62,8 @@ def likeness(first: Picture, second: Picture) -> float:
         placed = match.refined()
     if match.correlation.mean() < REGISTERED:
         return 0.0
-    fine = _Blocks(SIDE, size=64, step=32)
-    placed = fine.match(first, second, placed, reach=8).refined()
-    match = fine.match(first, second, placed, reach=4)
+    placed = _Blocks(SIDE, size=64, step=64).match(first, second, placed, reach=8).refined()
+    match = _Blocks(SIDE, size=64, step=32).match(first, second, placed, reach=4)
     return float(np.quantile(match.correlation, QUANTILE)) if match.count >= FEWEST_BLOCKS else 0.0
 
 
@@ -128,20 +130,23 @@ class _Blocks:
         self, first: Picture, second: Picture, corners: Integers, reach: int
     ) -> tuple[Floats, Integers]:
         """The best normalised correlation of each block, and how far off (x and y) it is."""
-        size, window = self.size, self.size + 2 * reach
+        size, shifts = self.size, 2 * reach + 1
+        window = size + 2 * reach
         template = _cut(first, corners, size)
         template -= template.mean(axis=(1, 2), keepdims=True)
-        field = _cut(np.pad(second, reach, mode="edge"), corners, window)
-        field -= field.mean(axis=(1, 2), keepdims=True)
-        shifts = 2 * reach + 1
-        spectrum = np.fft.rfft2(field) * np.conj(np.fft.rfft2(template, s=(window, window)))
+        padded = np.pad(second, reach, mode="edge").astype(np.float64)
+        padded -= padded.mean()
+        spectrum = np.fft.rfft2(_cut(padded, corners, window).astype(np.float32))
+        spectrum *= np.conj(np.fft.rfft2(template.astype(np.float32), s=(window, window)))
         product = np.fft.irfft2(spectrum, s=(window, window))[:, :shifts, :shifts]
-        total, squares = _sums(field, size), _sums(field**2, size)
+        spread = _sums(padded**2, size) - _sums(padded, size) ** 2 / size**2
         energy = (template**2).sum(axis=(1, 2))[:, None, None]
-        spread = np.maximum(energy, 1) * np.maximum(squares - total**2 / size**2, 1)
-        correlation = (product / np.sqrt(spread)).reshape(-1, shifts**2)
-        best = correlation.argmax(axis=1)
-        return correlation.max(axis=1), np.column_stack([best % shifts, best // shifts]) - reach
+        scale = np.sqrt(np.maximum(energy, 1) * np.maximum(_cut(spread, corners, shifts), 1))
+        correlation = (product / scale).reshape(-1, shifts**2)
+        y, x = np.divmod(np.arange(shifts**2), shifts) - np.int64(reach)
+        best = (correlation - NEARBY * (x**2 + y**2) / reach**2).argmax(axis=1)
+        found = np.take_along_axis(correlation, best[:, None], axis=1)[:, 0]
+        return found, np.column_stack([x, y])[best]
 
     def _cut(self, picture: Picture) -> Floats:
         return _cut(picture, self.corners, self.size)
@@ -152,20 +157,19 @@ class _Blocks:
         return variance > INK[len(picture)] + 2 * _noise(picture)
 
 
-def _cut(picture: Picture, corners: Integers, side: int) -> Floats:
+def _cut(picture: Picture | Floats, corners: Integers, side: int) -> Floats:
     """The squares at these corners (x and y), float64 [n, side, side]."""
     windows = np.lib.stride_tricks.sliding_window_view(picture, (side, side))
     squares: Floats = windows[corners[:, 1], corners[:, 0]].astype(np.float64)
     return squares
 
 
-def _sums(fields: Floats, size: int) -> Floats:
-    """The sum in each square of `size` pixels, [n, h, w] to [n, h - size + 1, w - size + 1]."""
-    table = np.pad(fields.cumsum(axis=1).cumsum(axis=2), ((0, 0), (1, 0), (1, 0)))
-    upper, lower = table[:, :-size], table[:, size:]
-    squares: Floats = lower[:, :, size:] - lower[:, :, :-size] - upper[:, :, size:]
-    squares += upper[:, :, :-size]
-    return squares
+def _sums(field: Floats, size: int) -> Floats:
+    """The sum in each square of `size` pixels, [h, w] to [h - size + 1, w - size + 1]."""
+    table = np.pad(field.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
+    rows = table[size:] - table[:-size]
+    sums: Floats = rows[:, size:] - rows[:, :-size]
+    return sums
 
 
 def _noise(picture: Picture) -> float:

@@ -41,6 +41,7 @@ class NearDuplicates:
 
 
 MEASURED = NearDuplicates()
+"""The limits whose effect was measured."""
 
 
 @dataclass(frozen=True, slots=True)

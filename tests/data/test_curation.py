@@ -23,6 +23,7 @@ from florence_data.curation import (
     validate,
 )
 from florence_data.curation.fingerprints import Fingerprint, close_pairs, close_pairs_within
+from florence_data.curation.likeness import likeness
 from florence_data.errors import InputError
 from florence_data.sample import Image, Region, Sample, Supervision
 from florence_data.sample_set import SampleSet
@@ -255,6 +256,42 @@ def test_close_pairs_are_those_that_a_plain_count_finds() -> None:
     assert len({pair for pair in near if pair[0] < pair[1]}) > 10
     assert set(close_pairs(pages, pages, 88)) == near
     assert set(close_pairs_within(pages, 88)) == {(i, j) for i, j in near if i < j}
+
+
+# likeness
+
+
+def grey(page: Pillow.Image) -> np.ndarray:
+    return np.asarray(page.resize((512, 512), Pillow.Resampling.BICUBIC))
+
+
+def test_a_picture_is_as_like_itself_as_can_be() -> None:
+    assert likeness(grey(drawn_page(1)), grey(drawn_page(1))) == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.parametrize("box", [(13, 0, 680, 862), (0, 20, 666, 880), (10, 12, 671, 870)])
+def test_a_page_is_like_its_crop_and_unlike_another(box: tuple[int, int, int, int]) -> None:
+    page, crop = drawn_page(1), drawn_page(1).crop(box)
+    assert likeness(grey(page), grey(crop)) > 0.8
+    assert likeness(grey(crop), grey(page)) > 0.8
+    assert likeness(grey(page), grey(drawn_page(2).crop(box))) < 0.6
+
+
+def test_one_line_more_or_another_line_makes_a_page_less_like() -> None:
+    page = drawn_page(1, lines=12)
+    longer, other = page.copy(), page.copy()
+    font = ImageFont.load_default(16)
+    ImageDraw.Draw(longer).text((60, 600), "Paid in cash on 12 March, 1250.00", fill=0, font=font)
+    ImageDraw.Draw(other).rectangle((30, 140, 650, 195), fill=255)
+    for changed in (longer, other):
+        assert likeness(grey(page), grey(changed)) < 0.78
+        assert likeness(grey(changed), grey(page)) < 0.78
+
+
+def test_pages_with_nothing_on_them_are_not_compared() -> None:
+    blank = np.full((512, 512), 255, np.uint8)
+    assert likeness(blank, blank) == 0
+    assert likeness(grey(drawn_page(1)), blank) == 0
 
 
 # decontaminate

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import pytest
 
 from florence_data import InputError, SampleSet, ShardReader, storage
@@ -17,28 +16,6 @@ from florence_data.storage import LocalDirectory, RemoteDirectory, open_director
 
 OPTIONS = ShardOptions(item_pages=4, shard_size=20_000)
 Same = Callable[[SampleSet, SampleSet], bool]
-
-
-@pytest.fixture(scope="module")
-def s3() -> Iterator[str]:
-    """A bucket on an S3 server of this machine."""
-    server = pytest.importorskip("moto.server")
-    pytest.importorskip("s3fs")
-    with pytest.MonkeyPatch.context() as environment:
-        for name, value in {
-            "AWS_ACCESS_KEY_ID": "test",
-            "AWS_SECRET_ACCESS_KEY": "test",
-            "AWS_DEFAULT_REGION": "us-east-1",
-            "NO_PROXY": "127.0.0.1",
-        }.items():
-            environment.setenv(name, value)
-        running = server.ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
-        running.start()
-        host, port = running.get_host_and_port()
-        environment.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        fsspec.filesystem("s3").mkdir("bucket")
-        yield "s3://bucket"
-        running.stop()
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from transformers.models.bart.modeling_bart import shift_tokens_right
 from florence_data import SampleSet
 from florence_data.images import decode
 from florence_data.prompts import prompt_template
-from florence_train.batches import Group, PageReader, Plan, all_questions, pack
+from florence_train.batches import Group, PageReader, Plan, pack
 from florence_train.model import load_florence
 
 counts = st.lists(st.integers(1, 9), min_size=1, max_size=30)
@@ -20,6 +20,10 @@ counts = st.lists(st.integers(1, 9), min_size=1, max_size=30)
 
 def groups_of(numbers: list[int]) -> list[Group]:
     return [Group(page, tuple(range(number))) for page, number in enumerate(numbers)]
+
+
+def all_questions(samples: SampleSet) -> list[Group]:
+    return groups_of([len(sample.supervisions) for sample in samples])
 
 
 @given(counts, st.integers(1, 12), st.integers(0, 5), st.integers(0, 3))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,8 +17,9 @@ from florence_data import InputError, Sample, SampleSet
 from florence_data.prompts import prompt_template
 from florence_eval import score
 from florence_train import PredictConfig, TrainConfig, load_florence, predict, train
-from florence_train.batches import PageReader, all_questions
+from florence_train.batches import Group, PageReader
 from florence_train.config import flags_from_yaml
+from florence_train.model import GroupedFlorence
 from florence_train.predictor import answer
 from florence_train.trainer import TrainResult
 
@@ -80,7 +82,7 @@ def test_batched_answers_equal_those_of_plain_generate_one_by_one(
         for parameter in florence.model.parameters():
             parameter.add_(0.05 * parameter.std() * torch.randn(parameter.shape, generator=_noise))
     reader = PageReader((samples,), prompt_template("docvqa"), florence.collator, workers=0)
-    groups = all_questions(samples)
+    groups = [Group(p, tuple(range(len(s.supervisions)))) for p, s in enumerate(samples)]
     together = answer(florence, reader.batch(tuple(groups)), num_beams, max_new_tokens=20)
     alone = []
     for group in groups:
@@ -98,7 +100,7 @@ def test_batched_answers_equal_those_of_plain_generate_one_by_one(
                 forced_bos_token_id=0,
             )
             alone.append(florence.text_encoder.decode(ids[0].tolist()))
-    assert together == alone
+    assert [text for text, _ in together] == alone
     assert len(set(alone)) > 3
 
 
@@ -241,3 +243,68 @@ def test_values_out_of_range_name_the_option() -> None:
         TrainConfig(data="d", out="o", batch_size=0)
     with pytest.raises(InputError, match="lr is 0; above 0"):
         TrainConfig(data="d", out="o", lr=0)
+
+
+def test_confidence_is_the_probability_of_the_answers_tokens(
+    trained: TrainResult, samples: SampleSet
+) -> None:
+    florence = load_florence(str(trained.directory))
+    with torch.no_grad():
+        for parameter in florence.model.parameters():
+            parameter.add_(0.05 * parameter.std() * torch.randn(parameter.shape, generator=_noise))
+    reader = PageReader((samples,), prompt_template("docvqa"), florence.collator, workers=0)
+    batch = reader.batch((Group(3, (0, 1, 2, 3)), Group(2, (0, 1))))
+    answers = answer(florence, batch, num_beams=1, max_new_tokens=40)
+    # The plain way: give the model its own answers as labels and multiply the probabilities.
+    labels = [florence.text_encoder.encode((text,)) for text, _ in answers]
+    width = max(map(len, labels))
+    taught = replace(
+        batch, labels=torch.tensor([ids + [-100] * (width - len(ids)) for ids in labels])
+    )
+    with torch.no_grad():
+        logs = GroupedFlorence(florence.model.eval())(taught).log_softmax(dim=-1)
+    for row, ids in enumerate(labels):
+        # `<s>` is forced, so it costs nothing.
+        expected = sum(float(logs[row, at, ids[at]]) for at in range(1, len(ids)))
+        assert answers[row][1] == pytest.approx(math.exp(expected), rel=1e-3)
+    assert len({round(confidence, 3) for _, confidence in answers}) > 1
+
+
+def test_an_interrupted_prediction_goes_on_where_it_was(
+    trained: TrainResult, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def config(name: str, **options: object) -> PredictConfig:
+        return PredictConfig(
+            model=str(trained.directory),
+            data=str(shards),
+            out=str(tmp_path / name),
+            batch_size=5,
+            workers=0,
+            **options,  # type: ignore[arg-type]
+        )
+
+    predict(config("undisturbed.jsonl"))
+    calls = []
+
+    def failing(*arguments: object, **options: object) -> list[tuple[str, float]]:
+        calls.append(arguments)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return answer(*arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("florence_train.predictor.answer", failing)
+    with pytest.raises(KeyboardInterrupt):
+        predict(config("resumed.jsonl"))
+    assert not (tmp_path / "resumed.jsonl").exists()
+    (part,) = tmp_path.glob("resumed.jsonl.unfinished-*")
+    part.write_bytes(part.read_bytes()[:-7])  # a kill in the middle of a line
+    with pytest.raises(InputError, match="a prediction with other options to resume"):
+        predict(config("resumed.jsonl", resume=True, num_beams=2))
+    predict(config("resumed.jsonl", resume=True))
+    assert (tmp_path / "resumed.jsonl").read_bytes() == (
+        tmp_path / "undisturbed.jsonl"
+    ).read_bytes()
+    assert len(calls) < 2 * 5
+    assert not list(tmp_path.glob("*.unfinished-*"))
+    with pytest.raises(InputError, match="nothing to resume"):
+        predict(config("resumed.jsonl", resume=True))

@@ -1,0 +1,334 @@
+"""Each way in which a file can be wrong has one message; every format gives the same scores."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from florence_eval import InputError, Scores, score
+
+GOOD: dict[str, Any] = {"question_id": 1, "prediction": "Paris", "answers": ["paris"]}
+
+
+def lines(*rows: Any) -> bytes:
+    """JSON Lines; bytes stand as they are."""
+    return b"\n".join(row if isinstance(row, bytes) else json.dumps(row).encode() for row in rows)
+
+
+def written(folder: Path, content: bytes, name: str = "predictions.jsonl") -> Path:
+    path = folder / name
+    path.write_bytes(content)
+    return path
+
+
+def row(**changes: Any) -> dict[str, Any]:
+    return {**GOOD, "question_id": 2, **changes}
+
+
+BAD_LINES = {
+    "answers as a bare string": (row(answers="abc"), "answers: .*letter by letter"),
+    "empty answers": (row(answers=[]), "answers: at least one answer .* empty array"),
+    "answers with a number": (row(answers=["a", 1]), "answers: .*the number 1"),
+    "answers an object": (row(answers={"a": 1}), "answers: .*an object"),
+    "null prediction": (row(prediction=None), "prediction: .*found null"),
+    "numeric prediction": (row(prediction=3.5), "prediction: .*the number 3.5"),
+    "boolean prediction": (row(prediction=True), "prediction: .*the boolean true"),
+    "list prediction": (row(prediction=["a"]), "prediction: one string .*an array"),
+    "no prediction": ({"question_id": 2}, "no 'prediction'"),
+    "no id": ({"prediction": "a", "answers": ["a"]}, "no 'question_id'"),
+    "null id": (row(question_id=None), "question_id: .*null"),
+    "boolean id": (row(question_id=False), "question_id: .*the boolean false"),
+    "invalid JSON": (b'{"question_id": 2, "prediction": "a"', "invalid JSON"),
+    "two objects on a line": (b'{"question_id": 2} {"question_id": 3}', "invalid JSON"),
+    "invalid UTF-8": (b'{"question_id": 2, "prediction": "\xff"}', "invalid UTF-8"),
+    "a lone surrogate": (
+        b'{"question_id": 2, "prediction": "a\\ud800", "answers": ["a"]}',
+        "prediction: holds a lone surrogate",
+    ),
+    "an array": (b"[1, 2]", "an object is expected, found an array"),
+    "question types of numbers": (row(question_types=[1]), "question_types"),
+    "a numeric question": (row(question=7), "question: .*the number 7"),
+    "deep nesting": (b'{"a":' * 100_000, "invalid JSON"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_LINES)
+def test_a_bad_line_is_named_with_its_file_number_and_problem(tmp_path: Path, case: str) -> None:
+    bad, problem = BAD_LINES[case]
+    path = written(tmp_path, lines(GOOD, b"", bad))
+    with pytest.raises(InputError, match=problem) as caught:
+        score(path)
+    assert str(caught.value).startswith(f"{path}:3: ")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("case", BAD_LINES)
+def test_a_skipped_line_is_counted_and_listed(tmp_path: Path, case: str) -> None:
+    bad, _ = BAD_LINES[case]
+    scores = score(written(tmp_path, lines(GOOD, bad, row())), on_bad_line="skip")
+    assert len(scores) == 2
+    assert [line.line for line in scores.skipped] == [2]
+    assert scores.summary["skipped_lines"][0]["line"] == 2
+    assert "line 2: " in repr(scores).splitlines()[-1]
+
+
+def test_a_file_of_bad_lines_only_is_an_error_even_when_they_are_skipped(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="invalid JSON"):
+        score(written(tmp_path, b"nonsense\n"), on_bad_line="skip")
+
+
+@pytest.mark.parametrize(("content", "message"), [(b"", "empty file"), (b" \n\n", "empty file")])
+def test_an_empty_file_is_an_error(tmp_path: Path, content: bytes, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        score(written(tmp_path, content))
+
+
+def test_a_directory_and_a_missing_file_are_errors(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="found a directory"):
+        score(tmp_path)
+    with pytest.raises(InputError, match="cannot be read"):
+        score(tmp_path / "nothing.jsonl")
+
+
+def test_an_id_that_is_there_twice_is_an_error_also_as_number_and_string(tmp_path: Path) -> None:
+    path = written(tmp_path, lines(GOOD, row(), {**GOOD, "question_id": "1"}))
+    with pytest.raises(InputError, match="'1' is there twice, as prediction 1 and 3"):
+        score(path)
+
+
+def test_predictions_without_answers_need_references(tmp_path: Path) -> None:
+    path = written(tmp_path, lines({"question_id": 1, "prediction": "a"}))
+    with pytest.raises(InputError, match="question '1' has no answers"):
+        score(path)
+
+
+@pytest.fixture
+def references(tmp_path: Path) -> Path:
+    return written(
+        tmp_path,
+        lines(
+            {"question_id": "1", "answers": ["a"], "doc_id": "d", "question": "Which?"},
+            {"question_id": 2, "answers": ["b"], "doc_id": "d"},
+        ),
+        "references.jsonl",
+    )
+
+
+def test_references_fill_in_what_the_predictions_lack(tmp_path: Path, references: Path) -> None:
+    path = written(
+        tmp_path,
+        lines({"question_id": 2, "prediction": "b"}, {"question_id": 1, "prediction": "x"}),
+    )
+    table = score(path, references).table
+    assert table["question_id"].tolist() == ["2", "1"]
+    assert table["answers"].tolist() == [["b"], ["a"]]
+    assert table["doc_id"].tolist() == ["d", "d"]
+    assert table["question"].tolist()[1] == "Which?"
+    assert table["anls"].tolist() == [1.0, 0.0]
+
+
+def test_a_missing_prediction_is_an_error_or_scores_zero(tmp_path: Path, references: Path) -> None:
+    path = written(tmp_path, lines({"question_id": 1, "prediction": "a"}))
+    with pytest.raises(InputError, match="no prediction for question '2'"):
+        score(path, references)
+    scores = score(path, references, on_missing="zero")
+    assert scores.score.mean == 0.5
+    assert scores.summary["missing"] == ["2"]
+    assert "1 questions were not answered" in repr(scores)
+
+
+def test_a_missing_prediction_scores_zero_even_for_an_empty_answer(tmp_path: Path) -> None:
+    references = written(
+        tmp_path, lines({"question_id": 1, "answers": ["a"]}, {"question_id": 2, "answers": [""]}),
+        "references.jsonl",
+    )  # fmt: skip
+    path = written(tmp_path, lines({"question_id": 1, "prediction": "a"}))
+    scores = score(path, references, on_missing="zero", metric=["exact_match", "anls"])
+    assert scores.estimate("anls").mean == scores.estimate("exact_match").mean == 0.5
+
+
+def test_an_extra_prediction_is_an_error(tmp_path: Path, references: Path) -> None:
+    rows = [{"question_id": number, "prediction": "a"} for number in range(1, 8)]
+    with pytest.raises(InputError, match="question '3', '4', '5' and 2 more not in"):
+        score(written(tmp_path, lines(*rows)), references)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (lines({"question_id": 1, "answers": "a"}), ":1: answers: "),
+        (lines({"question_id": 1, "answers": None}), ":1: answers: .*null"),
+        (lines({"question_id": 1}), ":1: no 'answers'"),
+        (lines({"question_id": 1, "answers": ["a"]}, {"question_id": "1", "answers": ["a"]}),
+         ":2: question_id '1' is there twice"),
+        (b"[]", "an array at the root is a submission"),
+        (b"{", "invalid JSON"),
+    ],
+)  # fmt: skip
+def test_bad_references_are_named(tmp_path: Path, content: bytes, message: str) -> None:
+    path = written(tmp_path, lines({"question_id": 1, "prediction": "a"}))
+    with pytest.raises(InputError, match=message):
+        score(path, written(tmp_path, content, "references.jsonl"))
+
+
+# What each of the official evaluator's own 15 cases gives here: its score, or our error where it
+# fails too. Of one it gives a score that is an accident (it compares a bare string letter by
+# letter), and of one a score of nothing: both are errors here.
+CONTRACT = {
+    "missing prediction": "no prediction for question '2'",
+    "extra prediction": "question '2' not in",
+    "order does not matter": 1.0,
+    "duplicate id": "'1' is there twice",
+    "string id vs int id": "the ground truth has 1, found '1'",
+    "list answer": "item 1: answer: one string is expected, found an array",
+    "int answer": "item 1: answer: a string is expected, found the number 1",
+    "null answer": "item 1: answer: a string is expected, found null",
+    "no answer key": "item 1: no 'answer'",
+    "empty answers list": "item 1: answers: at least one answer",
+    "answers is a bare string (iterates characters)": "item 1: answers: .*letter by letter",
+    "no dataset_name": "no 'dataset_name'",
+    "empty set": "expected, found none",
+    "submission is an object": "no 'question_id'",
+    "extra keys ignored": 1.0,
+}
+
+
+@pytest.mark.parametrize("case", CONTRACT)
+def test_the_official_evaluators_contract(tmp_path: Path, shared_data: Path, case: str) -> None:
+    cases = [
+        json.loads(line)
+        for line in (shared_data / "anls" / "contract.jsonl").read_text("utf-8").split("\n")
+        if line
+    ]
+    assert {each["case"] for each in cases} == set(CONTRACT)
+    files = next(each for each in cases if each["case"] == case)
+    truth = written(tmp_path, json.dumps(files["gt"]).encode(), "truth.json")
+    submission = written(tmp_path, json.dumps(files["submission"]).encode(), "submission.json")
+    expected = CONTRACT[case]
+    if isinstance(expected, float):
+        assert score(submission, truth).score.mean == expected == files["result"]["score"]
+    else:
+        with pytest.raises(InputError, match=expected):
+            score(submission, truth)
+
+
+def test_a_broken_submission_is_named_by_line(tmp_path: Path) -> None:
+    truth = written(
+        tmp_path,
+        json.dumps({"dataset_name": "d", "data": [{"questionId": 1, "answers": ["a"]}]}).encode(),
+        "truth.json",
+    )
+    with pytest.raises(InputError, match=r"submission.json:2: invalid JSON"):
+        score(written(tmp_path, b"[{},\n nonsense]", "submission.json"), truth)
+
+
+def assert_same_scores(scores: Scores) -> None:
+    table = scores.table
+    assert table["question_id"].tolist() == ["7", "8"]
+    assert table["question"].tolist() == ["Which city?", "Which year?"]
+    assert table["answers"].tolist() == [["paris", "Paris, France"], ["1990"]]
+    assert table["anls"].tolist() == [1.0, 0.75]
+    assert table["category"].tolist() == ["case_or_space", "wrong_number"]
+
+
+ANSWERS = [["paris", "Paris, France"], ["1990"]]
+
+
+@pytest.mark.parametrize("responses", [("Paris", "1991"), (["Paris"], [["1991"]])])
+def test_lmms_eval_sample_logs_are_read(tmp_path: Path, responses: tuple[Any, Any]) -> None:
+    samples = [
+        {
+            "doc_id": place,
+            "doc": {"questionId": str(7 + place), "question": question, "answers": answers},
+            "target": str(answers),
+            "filtered_resps": response,
+            "anls": 1.0,
+        }
+        for place, (question, answers, response) in enumerate(
+            zip(["Which city?", "Which year?"], ANSWERS, responses, strict=True)
+        )
+    ]
+    assert_same_scores(score(written(tmp_path, lines(*samples))))
+    for sample in samples:
+        sample["doc"] = {"questionId": sample["doc"]["questionId"]}
+    scores = score(written(tmp_path, lines(*samples)))
+    assert scores.table["answers"].tolist() == ANSWERS
+
+
+@pytest.mark.parametrize(("suffix", "delimiter"), [(".tsv", "\t"), (".csv", ",")])
+def test_vlmevalkit_tables_are_read(tmp_path: Path, suffix: str, delimiter: str) -> None:
+    path = tmp_path / f"model_DocVQA_VAL{suffix}"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, delimiter=delimiter)
+        writer.writerow(["index", "question", "answer", "prediction"])
+        writer.writerow([7, "Which city?", str(ANSWERS[0]), "Paris"])
+        writer.writerow([8, "Which year?", "1990", "1991"])
+    assert_same_scores(score(path))
+
+
+def test_vlmevalkits_choices_reach_the_metric(tmp_path: Path) -> None:
+    content = b"index\tquestion\tA\tB\tanswer\tprediction\n1\tWhich?\tred\tblue\tB\tBlue\n"
+    path = written(tmp_path, content, "model_AI2D.tsv")
+    assert score(path, metric="multiple_choice").score.mean == 1.0
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"index\tprediction\n1\ta\n", "no column answer"),
+        (b"index\tanswer\tprediction\n1\ta\n", "row 2: another number of cells"),
+        (b"index\tanswer\tprediction\n1\t\xff\ta\n", ":2: invalid UTF-8"),
+    ],
+)
+def test_bad_tables_are_named(tmp_path: Path, content: bytes, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        score(written(tmp_path, content, "model.tsv"))
+
+
+def test_dataframes_are_read() -> None:
+    frame = pd.DataFrame(
+        {
+            "question_id": [7, 8],
+            "prediction": ["Paris", "1991"],
+            "answers": ANSWERS,
+            "question": ["Which city?", "Which year?"],
+            "doc_id": [float("nan"), "d"],
+        }
+    )
+    assert_same_scores(score(frame))
+    assert score(frame).documents_by == "question_id"
+    assert_same_scores(score(frame.convert_dtypes()))
+
+
+@pytest.mark.parametrize("case", [c for c in BAD_LINES if isinstance(BAD_LINES[c][0], dict)])
+def test_a_bad_row_of_a_dataframe_is_named(case: str) -> None:
+    bad, problem = BAD_LINES[case]
+    frame = pd.DataFrame([GOOD, bad], dtype=object)
+    if case in ("no prediction", "no id"):
+        problem = problem.replace("no '", "").replace("'", ": .*null")
+    if case == "null id":
+        problem = "question_id"
+    with pytest.raises(InputError, match=f"^predictions: row 1: {problem}"):
+        score(frame)
+
+
+def test_a_lone_surrogate_in_a_dataframe_is_named() -> None:
+    frame = pd.DataFrame([{**GOOD, "prediction": "\ud800"}], dtype=object)
+    with pytest.raises(InputError, match="row 0: prediction: holds a lone surrogate"):
+        score(frame)
+
+
+def test_columns_asked_for_are_carried_along(tmp_path: Path) -> None:
+    path = written(tmp_path, lines({**GOOD, "page": 3, "tags": ["x", "y"]}, row(tags=["y"])))
+    scores = score(path, columns=["page", "tags"])
+    assert scores.table["page"].tolist()[0] == "3"
+    assert {each.label: each.estimate.questions for each in scores.slices("tags")} == {
+        "x": 1,
+        "y": 2,
+    }
+    assert {each.label for each in scores.slices("page")} == {"3", "(none)"}
