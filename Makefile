@@ -12,6 +12,7 @@ export TOKENIZERS_PARALLELISM ?= false
 .PHONY: demo test lint format clean
 
 demo: $(INSTALLED)
+	rm -rf demo
 	$(VENV)/bin/python examples/main_job.py --out demo
 
 test: lint

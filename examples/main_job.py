@@ -5,7 +5,6 @@ Each step is a few lines of the Python API and prints the command that does the 
 
 from __future__ import annotations
 
-import shutil
 import sys
 import time
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ class MainJob:
     """Train the tiny offline model on synthetic documents and score it before and after."""
 
     out: Path = Path("demo")
-    """A directory for everything that is made; what an earlier demo left there is replaced."""
+    """A directory for everything that is made, a new or an empty one."""
     pages: int = 16
     """Pages to train on, and as many held-out ones."""
     steps: int = 150
@@ -38,10 +37,8 @@ class MainJob:
 
 def main(job: MainJob) -> None:
     """Run the job and print what came of it."""
-    if job.out.exists():
-        if not (job.out / "shards").is_dir() and any(job.out.iterdir()):
-            raise InputError(f"{job.out}: holds something else than a demo; give another --out")
-        shutil.rmtree(job.out)
+    if job.out.is_file() or (job.out.is_dir() and any(job.out.iterdir())):
+        raise InputError(f"{job.out}: there already; a new or an empty directory is accepted")
     console = Console(width=None if sys.stdout.isatty() else 100)
     began = time.perf_counter()
 
@@ -70,7 +67,10 @@ def main(job: MainJob) -> None:
                 workers=0,
                 seed=job.seed,
             )
-            shown(f"predict.py --model {model} --data {config.data} --out {predictions}")
+            shown(
+                f"predict.py --model {model} --data {config.data} --out {predictions} "
+                f"--seed {job.seed}"
+            )
             predict(config)
             scores = score(predictions)
             scores.write(job.out / f"scores-{when}-{split}")
@@ -94,7 +94,7 @@ def main(job: MainJob) -> None:
     shown(
         f"train.py --model tiny --data {config.data[0]} --out {config.out} --epochs {job.steps} "
         f"--max-steps {job.steps} --batch-size 64 --lr 1e-3 --beta2 0.98 --warmup-steps 30 "
-        "--workers 0"
+        f"--seed {job.seed}"
     )
     train(config)
     answer_and_score("trained", config.out)

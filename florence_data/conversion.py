@@ -1,14 +1,19 @@
-"""Storing images in another size or format than the source's."""
+"""Storing images in another size or format than the source's.
+
+The resize is the official processor's: bicubic, of the whole decoded picture, aspect not kept. What
+differs from it afterwards is what the JPEG or WebP encoder leaves out.
+"""
 
 from __future__ import annotations
 
 import io
 import re
 
+import PIL.Image
 from msgspec.structs import replace
 
 from florence_data.errors import InputError
-from florence_data.images import decode, decode_at
+from florence_data.images import upright
 from florence_data.sample import Image, Region, Sample
 from florence_data.shard_format import ImageDescription
 
@@ -49,7 +54,9 @@ def _convert(image: Image, to: ImageDescription, name: str) -> Image:
     format = image.format if to.format == "keep" else to.format
     if size == (image.width, image.height) and format == image.format:
         return replace(image, data=data, location=None)
-    picture = decode(data, name) if to.size is None else decode_at(data, to.size, name)
+    picture = upright(data, name)
+    if picture.size != size:
+        picture = picture.resize(size, PIL.Image.Resampling.BICUBIC)
     stored = io.BytesIO()
     if format == "png":
         picture.save(stored, "PNG")

@@ -128,6 +128,8 @@ def upright(data: bytes, name: str, at_least: tuple[int, int] | None = None) -> 
 
 def unreadable(data: bytes, name: str, error: BaseException) -> InputError:
     """The error for bytes that Pillow refuses."""
+    if isinstance(error, PIL.UnidentifiedImageError):  # its text is the address of the bytes
+        error = ValueError("of no known format")
     return InputError(
         f"{name}: not an image that can be read ({len(data)} bytes; {error}); "
         "JPEG, PNG, WebP and what else Pillow reads are accepted"

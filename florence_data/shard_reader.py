@@ -148,7 +148,8 @@ def _read_description(directory: Directory) -> Description:
                 "index them with make_shards.py index, or read them with SampleSet.from_tars"
             ) from None
         raise InputError(
-            f"{directory.url}: no shard set ({DESCRIPTION} is missing; {len(names)} other files)"
+            f"{directory.url}: no shard set ({DESCRIPTION} is missing; {len(names)} other files); "
+            "a directory that make_shards.py or ShardWriter wrote is accepted"
         ) from None
     return Description.from_json(data, f"{directory.url}/{DESCRIPTION}")
 

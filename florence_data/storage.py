@@ -143,10 +143,17 @@ class LocalDirectory:
     @contextmanager
     def create(self, name: str) -> Iterator[IO[bytes]]:
         path = self.path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f"{path.name}.{os.getpid()}{TEMPORARY}")
         try:
-            with temporary.open("wb") as file:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = temporary.open("wb")
+        except OSError as error:
+            raise InputError(
+                f"{self.path}: cannot be written to ({error.strerror}); a directory is accepted "
+                "that is there or can be made"
+            ) from None
+        try:
+            with file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())

@@ -35,28 +35,33 @@ def strings(values: Sequence[str | None]) -> pa.Array:
     present = values
     valid = None
     if None in values:
+        if values.count(None) == len(values):
+            return pa.nulls(len(values), pa.string())
         present = [value or "" for value in values]
-        valid = _bits(np.fromiter((value is not None for value in values), np.bool_, len(values)))
-    text = "".join(present)  # type: ignore[arg-type]
+        valid = _bits(np.array([value is not None for value in values], np.bool_))
+    return _filled(present, valid)  # type: ignore[arg-type]
+
+
+def _filled(present: Sequence[str], valid: pa.Buffer | None = None) -> pa.Array:
+    text = "".join(present)
     data = text.encode()
     if len(data) == len(text):
-        lengths = np.fromiter(map(len, present), np.int64, len(values))  # type: ignore[arg-type]
+        lengths = np.array(list(map(len, present)), np.int64)
     else:
-        encoded = (len(value.encode()) for value in present)  # type: ignore[union-attr]
-        lengths = np.fromiter(encoded, np.int64, len(values))
+        lengths = np.array([len(value.encode()) for value in present], np.int64)
     offsets = np.concatenate(([0], np.cumsum(lengths)))
     if offsets[-1] < 2**31:
         kind, offsets = pa.string(), offsets.astype(np.int32)
     else:
         kind = pa.large_string()
     return pa.Array.from_buffers(
-        kind, len(values), [valid, pa.py_buffer(offsets), pa.py_buffer(data)]
+        kind, len(present), [valid, pa.py_buffer(offsets), pa.py_buffer(data)]
     )
 
 
 def string_lists(values: Sequence[Sequence[str]]) -> pa.Array:
-    """An array of lists of strings."""
-    flat = strings(list(chain.from_iterable(values)))
+    """An array of lists of strings, none of them None."""
+    flat = _filled(list(chain.from_iterable(values)))
     lengths = np.fromiter(map(len, values), np.int32, len(values))
     offsets = numbers(np.concatenate(([0], np.cumsum(lengths))).astype(np.int32))
     return pa.ListArray.from_arrays(offsets, flat)

@@ -7,7 +7,7 @@ but two look at the question's own answers, and those two at the others of the s
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain, repeat
 
 import numpy as np
@@ -17,6 +17,7 @@ from rapidfuzz.process import cpdist
 
 from florence_eval.folding import bare, skeletons, without_space, words
 from florence_eval.matching import Matches
+from florence_eval.similarity import Variant
 from florence_eval.values import NUMBER_WORDS, number, same_value
 
 CATEGORIES = (
@@ -27,11 +28,11 @@ CATEGORIES = (
     "punctuation",
     "number_format",
     "repetition",
-    "wrong_field",
-    "wrong_number",
     "over_long",
     "truncated",
     "near_miss",
+    "wrong_field",
+    "wrong_number",
     "other_reference_nearer",
     "wrong",
 )
@@ -43,11 +44,11 @@ CATEGORIES = (
     PUNCTUATION,
     NUMBER_FORMAT,
     REPETITION,
-    WRONG_FIELD,
-    WRONG_NUMBER,
     OVER_LONG,
     TRUNCATED,
     NEAR_MISS,
+    WRONG_FIELD,
+    WRONG_NUMBER,
     OTHER_REFERENCE_NEARER,
     WRONG,
 ) = range(len(CATEGORIES))
@@ -65,22 +66,21 @@ def categorise(
     answers: Sequence[Sequence[str]],
     documents: Sequence[str] | None,
     matches: Matches,
+    variant: Variant,
 ) -> NDArray[np.int32]:
     """The category of each of N questions, (N,) int32 positions in `CATEGORIES`.
 
-    Without `documents` (one a question), no answer of another question is looked at.
+    `matches` are those of `variant`. Without `documents` (one a question), no answer of another
+    question is looked at.
     """
     codes = np.zeros(len(predictions), np.int32)
-    rows = np.flatnonzero(~matches.exact)
-    chosen = rows.tolist()
-    folded_answers = iter(without_space(list(chain.from_iterable(answers[row] for row in chosen))))
-    folded = without_space([predictions[row] for row in chosen])
-    same = [
-        text in [next(folded_answers) for _ in answers[row]]
-        for row, text in zip(chosen, folded, strict=True)
-    ]
-    codes[rows] = CASE_OR_SPACE
-    rows = rows[~np.array(same, np.bool_)]
+    undecided = ~matches.exact
+    if variant.fold_case and not variant.rewrites:
+        # No distance between the compared strings says as much as comparing them again.
+        alike = undecided & (matches.distance == 0)
+        codes[alike] = CASE_OR_SPACE
+        undecided &= ~alike
+    rows = np.flatnonzero(undecided)
     if len(rows):
         chosen = rows.tolist()
         codes[rows] = _against_own(
@@ -105,74 +105,83 @@ def _against_own(
     Each test is made of all rows at once, or of those few that a cheap test leaves; the tests that
     are decided first are written last.
     """
-    counts = np.fromiter(map(len, answers), np.int64, len(answers))
-    starts = np.concatenate(([0], np.cumsum(counts)[:-1]))
-    row_of = np.repeat(np.arange(len(answers)), counts)
-    flat = list(chain.from_iterable(answers))
-    times = counts.tolist()
-
-    def any_answer(of_pairs: list[bool]) -> NDArray[np.bool_]:
-        """Whether a test of (prediction, answer) pairs holds for any of a question's answers."""
-        found: NDArray[np.bool_] = np.logical_or.reduceat(np.array(of_pairs, np.bool_), starts)
-        return found
-
-    def with_each_answer(texts: list[str]) -> chain[str]:
-        return chain.from_iterable(map(repeat, texts, times))
-
+    pairs = _Pairs(answers)
     codes = np.where(similarity >= NEAR, NEAR_MISS, WRONG).astype(np.int32)
+    nearest = (pairs.starts + best_index).tolist()
+    bare_predictions, bare_answers = bare(predictions), bare(pairs.flat)
+    same_bare = np.fromiter(
+        map(str.__eq__, pairs.each(bare_predictions), bare_answers), np.bool_, len(bare_answers)
+    )
 
-    bare_predictions, bare_answers = bare(predictions), bare(flat)
-    inside = [
-        one in other or other in one
-        for one, other in zip(with_each_answer(bare_predictions), bare_answers, strict=True)
-    ]
-    parts = np.flatnonzero(any_answer(inside)).tolist()
+    holds = map(str.__contains__, pairs.each(bare_predictions), bare_answers)
+    held = map(str.__contains__, bare_answers, pairs.each(bare_predictions))
+    parts = np.flatnonzero(pairs.any(holds) | pairs.any(held)).tolist()
     their_words = iter(words(list(chain.from_iterable(answers[row] for row in parts))))
     for row, prediction in zip(parts, words([predictions[row] for row in parts]), strict=True):
         own = [next(their_words) for _ in answers[row]]
         # A prediction may be part of one answer and contain another: the nearest decides.
         own.insert(0, own.pop(int(best_index[row])))
         codes[row] = _part(prediction, own, int(codes[row]))
-    nearest = (starts + best_index).tolist()
 
-    # Values: only where prediction and answer both hold digits or are number words.
-    bones, bones_of_answers = skeletons(predictions), skeletons(flat)
-    numeric = ["#" in bone or bone in NUMBER_WORDS for bone in bones]
-    numeric_answer = ["#" in bone or bone in NUMBER_WORDS for bone in bones_of_answers]
-    other_digits = [
-        has and bone == bones_of_answers[place]
-        for has, bone, place in zip(numeric, bones, nearest, strict=True)
-    ]
-    codes[np.array(other_digits)] = WRONG_NUMBER
-    pairs = np.flatnonzero(np.repeat(np.array(numeric), counts) & np.array(numeric_answer))
-    same_format, differ = set(), set()
-    for pair, row in zip(pairs.tolist(), row_of[pairs].tolist(), strict=True):
-        same = same_value(predictions[row], flat[pair])
-        if same:
-            same_format.add(row)
-        elif same is False:
-            differ.add(pair)
-    codes[[row for row, place in enumerate(nearest) if place in differ]] = WRONG_NUMBER
+    same_format = []
+    for row, text in enumerate(bare_predictions):
+        if text.isalpha() and text not in NUMBER_WORDS:
+            continue
+        values = [same_value(predictions[row], answer) for answer in answers[row]]
+        if values[best_index[row]] is False or _differs_in_digits(
+            predictions[row], pairs.flat[nearest[row]]
+        ):
+            codes[row] = WRONG_NUMBER
+        if True in values:
+            same_format.append(row)
+        for pair, same in enumerate(values, int(pairs.starts[row])):
+            if same is False:
+                same_bare[pair] = False
 
-    for row, place in enumerate(nearest):
-        if len(predictions[row]) >= _SHORTEST_LOOP and _is_loop(predictions[row], flat[place]):
+    for row, (prediction, place) in enumerate(zip(predictions, nearest, strict=True)):
+        long = len(prediction) >= _SHORTEST_LOOP and len(prediction) > 2 * len(pairs.flat[place])
+        if long and _is_loop(prediction):
             codes[row] = REPETITION
-    codes[list(same_format)] = NUMBER_FORMAT
-    equal = [
-        bool(one) and one == other and pair not in differ
-        for pair, (one, other) in enumerate(
-            zip(with_each_answer(bare_predictions), bare_answers, strict=True)
-        )
-    ]
-    codes[any_answer(equal)] = PUNCTUATION
+    codes[same_format] = NUMBER_FORMAT
+    equal = pairs.any(same_bare)
+    codes[equal & np.array(list(map(bool, bare_predictions)))] = PUNCTUATION
 
-    asked = any_answer([answer in _YES_NO for answer in bare_answers])
+    asked = pairs.any(answer in _YES_NO for answer in bare_answers)
     for row in np.flatnonzero(asked).tolist():
         said = _FIRST_WORD.match(predictions[row])
         if said is not None and said[1].lower() not in bare(answers[row]):
             codes[row] = YES_NO_FLIPPED
     codes[[not text or text.isspace() for text in predictions]] = EMPTY
+    for row in np.flatnonzero(equal).tolist():
+        (folded,) = without_space([predictions[row]])
+        if folded in without_space(answers[row]):
+            codes[row] = CASE_OR_SPACE
     return codes
+
+
+class _Pairs:
+    """The (prediction, answer) pairs of N questions, question after question.
+
+    flat: the answer of each pair. counts, starts: (N,) int64, each question's number of pairs and
+    its first. row_of: the question of each pair.
+    """
+
+    def __init__(self, answers: list[Sequence[str]]) -> None:
+        self.flat = list(chain.from_iterable(answers))
+        self.counts = np.array(list(map(len, answers)), np.int64)
+        self.starts = np.cumsum(self.counts) - self.counts
+        self.row_of = np.repeat(np.arange(len(answers)), self.counts)
+        self._times: list[int] = self.counts.tolist()
+
+    def each(self, texts: list[str]) -> chain[str]:
+        """Each question's text, once for each of its pairs."""
+        return chain.from_iterable(map(repeat, texts, self._times))
+
+    def any(self, of_pairs: Iterable[bool]) -> NDArray[np.bool_]:
+        """Whether a test of pairs holds for any of a question's, (N,) bool."""
+        tested = np.fromiter(of_pairs, np.bool_, len(self.flat))
+        found: NDArray[np.bool_] = np.logical_or.reduceat(tested, self.starts)
+        return found
 
 
 def _part(prediction: str, answers: list[str], otherwise: int) -> int:
@@ -190,10 +199,14 @@ def _part(prediction: str, answers: list[str], otherwise: int) -> int:
     return otherwise
 
 
-def _is_loop(prediction: str, answer: str) -> bool:
+def _differs_in_digits(prediction: str, answer: str) -> bool:
+    """Whether two texts are the same but for their numbers: "$184 million", "$278 million"."""
+    own, other = skeletons([prediction, answer])
+    return "#" in own and own == other
+
+
+def _is_loop(prediction: str) -> bool:
     """Whether one unit, three times running or more, makes up over half of a long prediction."""
-    if len(prediction) <= 2 * len(answer):
-        return False
     # Such a loop holds the middle, so four characters left or right of there come again.
     middle = len(prediction) // 2
     left, right = prediction[middle - 4 : middle], prediction[middle : middle + 4]
@@ -218,28 +231,25 @@ def _look_at_other_questions(
             groups[document].append(row)
     involved = [row for group in groups.values() if len(group) > 1 for row in group]
     accepted = [answers[row] for row in involved]
-    parted = iter(bare(list(chain.from_iterable(accepted))))
-    answers_of = {
-        row: [next(parted) for _ in own] for row, own in zip(involved, accepted, strict=True)
-    }
-    candidates = [row for row in candidates if row in answers_of]
+    flat = bare(list(chain.from_iterable(accepted)))
+    # Where in `flat` the answers of each row are, and those of each document.
+    ends = np.cumsum(list(map(len, accepted)), dtype=np.int64).tolist()
+    place_of = dict(zip(involved, zip([0, *ends], ends, strict=False), strict=True))
+    candidates = [row for row in candidates if row in place_of]
     owns: list[str] = []
     others: list[str] = []
     rows: list[int] = []
     for row, own in zip(candidates, bare([predictions[row] for row in candidates]), strict=True):
-        elsewhere = [
-            answer
-            for other in groups[documents[row]]
-            if other != row
-            for answer in answers_of[other]
-        ]
+        group = groups[documents[row]]
+        start, end = place_of[row]
+        elsewhere = flat[place_of[group[0]][0] : start] + flat[end : place_of[group[-1]][1]]
         if own in elsewhere:
             codes[row] = WRONG_FIELD
         # Short texts are near by chance, and numbers that look alike say nothing.
         elif codes[row] == WRONG and len(own) >= _SHORTEST_CUT and number(predictions[row]) is None:
-            owns.extend(repeat(own, len(elsewhere)))
-            others.extend(elsewhere)
-            rows.extend(repeat(row, len(elsewhere)))
+            owns += [own] * len(elsewhere)
+            others += elsewhere
+            rows += [row] * len(elsewhere)
     if rows:
         near = cpdist(
             owns,

@@ -40,6 +40,7 @@ def _is_letter(character: str) -> bool:
 
 
 _NO_SPACE = _Table(lambda character: not character.isspace(), None)
+_ONE_SPACE = _Table(lambda character: not character.isspace(), ord(" "))
 _BARE = _Table(lambda character: _is_letter(character) or character in _SIGNS, None)
 _PARTED = _Table(_is_letter, ord(" "))
 
@@ -47,6 +48,11 @@ _PARTED = _Table(_is_letter, ord(" "))
 def without_space(texts: Sequence[str]) -> list[str]:
     """Each text in lower case without any white space."""
     return _treated(texts, lambda text: text.lower().translate(_NO_SPACE))
+
+
+def collapsed(texts: Sequence[str]) -> list[str]:
+    """Each text in lower case, stripped, with one space for each run of white space."""
+    return _treated(texts, _collapsed)
 
 
 def bare(texts: Sequence[str]) -> list[str]:
@@ -68,6 +74,13 @@ def words(texts: Sequence[str]) -> list[str]:
     return [f" {' '.join(text.split())} " for text in _treated(texts, _parted)]
 
 
+def _collapsed(text: str) -> str:
+    text = text.lower().translate(_ONE_SPACE)
+    while "  " in text:
+        text = text.replace("  ", " ")
+    return text.replace(f" {_BREAK}", _BREAK).replace(f"{_BREAK} ", _BREAK).strip(" ")
+
+
 def _bare(text: str) -> str:
     for pattern, kept in _INNER_MARKS:
         text = pattern.sub(kept, text)
@@ -85,7 +98,7 @@ def _treated(texts: Sequence[str], treat: Callable[[str], str]) -> list[str]:
         return []
     joined = _BREAK.join(texts)
     if joined.count(_BREAK) != len(texts) - 1:
-        return [treat(text.replace(_BREAK, "")) for text in texts]
+        return [treat(text) for text in texts]
     if joined.isascii():
         return treat(joined).split(_BREAK)
     ascii_texts = iter(treat(_BREAK.join(filter(str.isascii, texts))).split(_BREAK))

@@ -42,34 +42,37 @@ def _well_formed(
         return None
     absent = [None] * rows
     found = {key: cells.get(key, absent) for key in (*REQUIRED, *OPTIONAL)}
-    ids = set(map(type, found["question_id"]))
-    answers = found["answers"]
-    accepted = [each for each in answers if each is not None]
-    types = [each for each in found["question_types"] if isinstance(each, list)]
-    texts = [found[key] for key in ("question", "image", "source", "metric", "doc_id")]
+    texts = [
+        found[key] for key in ("question", "image", "source", "metric", "doc_id") if key in cells
+    ]
+    accepted = list(filter(None, found["answers"]))
+    types = list(chain.from_iterable(map(labels, cells.get("question_types", ()))))
     if not (
-        (ids == {str} or ids == {int})
+        set(map(type, found["question_id"])) in ({str}, {int})
         and set(map(type, found["prediction"])) == {str}
-        and set(map(type, answers)) <= {list, type(None)}
-        and all(accepted)
+        and set(map(type, accepted)) <= {list}
+        and len(accepted) + found["answers"].count(None) == rows
         and set(map(type, chain.from_iterable(accepted))) <= {str}
         and all(set(map(type, text)) <= {str, type(None)} for text in texts)
-        and set(map(type, found["question_types"])) <= {list, str, type(None)}
-        and set(map(type, chain.from_iterable(types))) <= {str}
+        and set(map(type, types)) <= {str}
         and all(map(_is_unicode, (found["prediction"], *texts)))
         and _is_unicode(chain.from_iterable(accepted))
-        and _is_unicode(chain.from_iterable(types))
+        and _is_unicode(types)
     ):
         return None
     return Predictions(
         question_id=list(map(str, found["question_id"])),
         prediction=found["prediction"],
-        answers=answers,
+        answers=found["answers"],
         question=found["question"],
         image=found["image"],
         doc_id=found["doc_id"],
         source=found["source"],
-        question_types=list(map(labels, found["question_types"])),
+        question_types=(
+            list(map(labels, cells["question_types"]))
+            if "question_types" in cells
+            else [[] for _ in range(rows)]
+        ),
         metric=found["metric"],
         columns={key: cells.get(key, absent) for key in columns if key not in found},
     )

@@ -65,7 +65,7 @@ def tabulate_large(
             process.wait()
         with pa.memory_map(str(handed_back)) as file:
             second = pa.ipc.open_file(file).read_all()
-            return _joined(first, second)
+            return _joined(first, second, variant)
 
 
 def main() -> None:
@@ -110,7 +110,7 @@ def _tabulate_part(
     return None if any(of_corpus) else table
 
 
-def _joined(first: pa.Table, second: pa.Table) -> pa.Table | None:
+def _joined(first: pa.Table, second: pa.Table, variant: Variant) -> pa.Table | None:
     """Both halves' rows; None where the halves tell documents apart differently, have columns of
     other types, or share an id."""
     if first.schema.metadata != second.schema.metadata:
@@ -125,10 +125,10 @@ def _joined(first: pa.Table, second: pa.Table) -> pa.Table | None:
         return table
     documents = first["doc_id"].unique()
     shared = documents.filter(pc.is_in(documents, value_set=second["doc_id"].unique()))
-    return _with_categories_of(shared, table) if len(shared) else table
+    return _with_categories_of(shared, table, variant) if len(shared) else table
 
 
-def _with_categories_of(documents: pa.Array, table: pa.Table) -> pa.Table:
+def _with_categories_of(documents: pa.Array, table: pa.Table, variant: Variant) -> pa.Table:
     """The table with the questions of `documents`, which both halves have some of, categorised
     again, this time all together."""
     in_both = pc.is_in(table["doc_id"], value_set=documents)
@@ -146,6 +146,7 @@ def _with_categories_of(documents: pa.Array, table: pa.Table) -> pa.Table:
         rows["answers"].to_pylist(),
         rows["doc_id"].to_pylist(),
         matches,
+        variant,
     )
     place = table.schema.get_field_index("category")
     return table.set_column(place, "category", arrow_columns.labels(codes, CATEGORIES))

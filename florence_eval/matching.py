@@ -100,9 +100,13 @@ def _nearest(
 
 def _upper(texts: list[str]) -> NDArray[np.int64]:
     """Lengths of the upper-cased strings; only outside ASCII can they differ from the strings'."""
-    lengths = (len(text) if text.isascii() else len(text.upper()) for text in texts)
-    return np.fromiter(lengths, np.int64, len(texts))
+    lengths = _lengths(texts)
+    if not "".join(texts).isascii():
+        for place, text in enumerate(texts):
+            if not text.isascii():
+                lengths[place] = len(text.upper())
+    return lengths
 
 
 def _lengths(texts: list[str]) -> NDArray[np.int64]:
-    return np.fromiter(map(len, texts), np.int64, len(texts))
+    return np.array(list(map(len, texts)), np.int64)

@@ -62,9 +62,9 @@ class Scores:
         question_id, doc_id (what `documents_by` says), source, question_types (list), question,
         prediction, answers (list), best_answer and best_index (the nearest answer), distance (in
         characters), similarity and anls (before and after the threshold, of `variant`), exact (the
-        prediction equals an answer as it stands), category, image, metric and score (the headline's name
-        and value), then a column for each further metric, null where it does not apply, and for
-        each column asked for.
+        prediction equals an answer as it stands), category, image, metric and score (the headline's
+        name and value), then a column for each further metric, null where it does not apply, and
+        for each column asked for.
         """
         return _frame(self.rows)
 

@@ -9,7 +9,7 @@ similarity of exactly the threshold is kept, so every score is the score of a na
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from typing import Any, Literal, get_args, get_type_hints
@@ -17,6 +17,7 @@ from typing import Any, Literal, get_args, get_type_hints
 from rapidfuzz.distance import Levenshtein
 
 from florence_eval.errors import InputError
+from florence_eval.folding import collapsed
 from florence_eval.values import canonical_number
 
 Tie = Literal["keep", "drop"]
@@ -91,11 +92,11 @@ class Variant:
             text = text.lower()
         return " ".join(text.split()) if self.collapse_space else text
 
-    def compared_all(self, texts: Iterable[str]) -> list[str]:
+    def compared_all(self, texts: Sequence[str]) -> list[str]:
         """`compared` of many rewritten strings."""
-        if self.fold_case:
-            texts = map(str.lower, texts)
-        return [" ".join(text.split()) for text in texts] if self.collapse_space else list(texts)
+        if self.fold_case and self.collapse_space:
+            return collapsed(texts)
+        return list(map(self.compared, texts))
 
     def thresholded(self, similarity: float) -> float:
         """The score of a similarity: itself, or 0 where it falls below the threshold."""

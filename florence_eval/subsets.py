@@ -7,7 +7,6 @@ the note says for what. `docs/evaluation.md` has the reasons.
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import NamedTuple
 
 
@@ -76,7 +75,6 @@ SUBSETS = {
 }
 
 
-@lru_cache(maxsize=1024)
 def standard_metric(source: str | None, answers: int) -> str:
     """The metric of a question from `source` with so many `answers`; ANLS for an unknown source.
 

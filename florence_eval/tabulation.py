@@ -36,7 +36,7 @@ def tabulate(
     matches = match(predictions.prediction, answers, variant)
     has_documents = documents_by != "question_id"
     codes = categorise(
-        predictions.prediction, answers, documents if has_documents else None, matches
+        predictions.prediction, answers, documents if has_documents else None, matches, variant
     )
     missing = np.array(predictions.missing, np.int64)
     matches.anls[missing] = matches.similarity[missing] = 0.0
@@ -79,15 +79,11 @@ def _measure(
     """
     total = len(answers)
     if metrics is None:
-        chosen = [
-            own or standard_metric(source, len(accepted))
-            for own, source, accepted in zip(
-                predictions.metric, predictions.source, answers, strict=True
-            )
-        ]
-        present = list(dict.fromkeys(chosen))
-        code_of = {name: code for code, name in enumerate(present)}
-        codes = np.fromiter((code_of[name] for name in chosen), np.int32, total)
+        kinds = list(zip(predictions.metric, predictions.source, map(len, answers), strict=True))
+        chosen = {kind: kind[0] or standard_metric(*kind[1:]) for kind in dict.fromkeys(kinds)}
+        present = list(dict.fromkeys(chosen.values()))
+        code_of = {kind: present.index(name) for kind, name in chosen.items()}
+        codes = np.array([code_of[kind] for kind in kinds], np.int32)
         metrics = [Metric.parse(name) for name in present]
         applies = [codes == code for code in range(len(metrics))]
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from datetime import date
 from decimal import Decimal
+from functools import lru_cache
 
 _NUMBER = re.compile(
     r"(?P<open>\()?\s*(?P<sign>[-+\u2212]?)(?:[$€£¥₹]\s*)?"
@@ -42,6 +43,7 @@ def canonical_number(text: str) -> str | None:
     return plain.rstrip("0").rstrip(".") if "." in plain else plain
 
 
+@lru_cache(maxsize=4096)
 def dates(text: str) -> frozenset[date]:
     """The days that the whole of `text` may write; empty where it writes none.
 
@@ -73,20 +75,23 @@ def same_value(one: str, other: str) -> bool | None:
     numbers = _readings(one), _readings(other)
     if all(numbers):
         return bool(numbers[0] & numbers[1])
+    if any(numbers):
+        return None
     days = dates(one), dates(other)
     if all(days):
         return bool(days[0] & days[1])
     return None
 
 
-def _readings(text: str) -> set[Decimal]:
+@lru_cache(maxsize=4096)
+def _readings(text: str) -> frozenset[Decimal]:
     word = text.strip().lower()
     if word in NUMBER_WORDS:
-        return {NUMBER_WORDS[word]}
+        return frozenset((NUMBER_WORDS[word],))
     value = number(text)
     if value is None:
-        return set()
-    return {value, -value} if "(" in text else {value}
+        return frozenset()
+    return frozenset((value, -value) if "(" in text else (value,))
 
 
 def _day(year: int, month: int, day: int) -> date | None:

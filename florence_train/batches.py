@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from florence_data import InputError, SampleSet
 from florence_data.images import pixels
 from florence_data.prompts import Example, PromptTemplate
+from florence_train.feature_cache import FeatureCache
 from florence_train.text import TextEncoder
 
 IGNORED = -100
@@ -116,17 +117,25 @@ class Plan:
 class Batch:
     """Tensors of P pages and their Q questions.
 
-    `pixels` float32 [P, 3, H, W] normalised; `page` int64 [Q], the page of each question; `prompts`
-    and `prompt_mask` int64 [Q, L], padded; `labels` int64 [Q, T], `<s> answer </s>` and then -100;
-    `examples` are the Q questions themselves.
+    `pixels` float32 [P', 3, H, W] normalised, of the pages that are still to be encoded; `stored`
+    bfloat16 [P - P', …], the features of the others, from a cache; `page` int64 [Q], the page of
+    each question, those of `pixels` first; `prompts` and `prompt_mask` int64 [Q, L], padded;
+    `labels` int64 [Q, T], `<s> answer </s>` and then -100; `examples` are the Q questions.
     """
 
     pixels: Tensor
+    stored: Tensor | None
     page: Tensor
     prompts: Tensor
     prompt_mask: Tensor
     labels: Tensor
     examples: tuple[Example, ...]
+
+    @property
+    def images(self) -> list[str]:
+        """The content hash of each page's image, in the order of `page`."""
+        found = {int(p): e.image.sha256 for p, e in zip(self.page, self.examples, strict=True)}
+        return [found[page] for page in sorted(found)]
 
     @property
     def question_tokens(self) -> Tensor:
@@ -155,23 +164,36 @@ class Batch:
 
 @dataclass(frozen=True)
 class Collator:
-    """Turns examples, one group of them a page, into a `Batch`."""
+    """Turns examples, one group of them a page, into a `Batch`.
+
+    Where the `cache` has a page's features, the page is not decoded. Text is padded to a multiple
+    of `pad_to` tokens.
+    """
 
     encoder: TextEncoder
     image_size: tuple[int, int]
     max_prompt_tokens: int
+    cache: FeatureCache | None = None
+    pad_to: int = 1
 
     def __call__(self, groups: Sequence[Sequence[Example]]) -> Batch:
-        examples = [example for group in groups for example in group]
+        features = [self._stored(group[0]) for group in groups]
+        # Pages that are still to be encoded come first; the sort is stable.
+        order = sorted(range(len(groups)), key=lambda page: features[page] is not None)
+        stored = [row for page in order if (row := features[page]) is not None]
+        examples = [example for page in order for example in groups[page]]
         prompts = [self._prompt(example) for example in examples]
         labels = [self.encoder.encode(example.target) for example in examples]
-        pages = [self._pixels(group[0]) for group in groups]
+        width, height = self.image_size
+        fresh = [self._pixels(groups[page][0]) for page in order if features[page] is None]
+        pixels = np.stack(fresh) if fresh else np.empty((0, 3, height, width), np.float32)
         return Batch(
-            pixels=torch.from_numpy(np.stack(pages)),
-            page=torch.tensor([page for page, group in enumerate(groups) for _ in group]),
-            prompts=_padded(prompts, self.encoder.pad),
-            prompt_mask=_padded([[1] * len(ids) for ids in prompts], 0),
-            labels=_padded(labels, IGNORED),
+            pixels=torch.from_numpy(pixels),
+            stored=torch.stack(stored) if stored else None,
+            page=torch.tensor([at for at, page in enumerate(order) for _ in groups[page]]),
+            prompts=_padded(prompts, self.encoder.pad, self.pad_to),
+            prompt_mask=_padded([[1] * len(ids) for ids in prompts], 0, self.pad_to),
+            labels=_padded(labels, IGNORED, self.pad_to),
             examples=tuple(examples),
         )
 
@@ -184,13 +206,16 @@ class Collator:
             )
         return ids
 
+    def _stored(self, example: Example) -> Tensor | None:
+        return self.cache.get(example.image.sha256) if self.cache is not None else None
+
     def _pixels(self, example: Example) -> NDArray[np.float32]:
         name = f"sample {example.sample.id}"
         return pixels(example.image.read(), size=self.image_size, name=name)
 
 
-def _padded(rows: Sequence[Sequence[int]], fill: int) -> Tensor:
-    width = max(len(row) for row in rows)
+def _padded(rows: Sequence[Sequence[int]], fill: int, multiple: int) -> Tensor:
+    width = -(-max(len(row) for row in rows) // multiple) * multiple
     return torch.tensor([[*row, *[fill] * (width - len(row))] for row in rows])
 
 

@@ -37,7 +37,7 @@ def check_start(florence: Florence, batch: Batch) -> Iterator[str]:
     Raises `InputError` for the first that fails.
     """
     model = florence.model.eval()
-    logits = GroupedFlorence(model)(batch)
+    logits = florence.grouped(batch)
     loss = float(question_losses(logits, batch.labels).sum()) / batch.target_tokens
     yield _check_loss(florence, batch, loss)
     yield _check_padding(model, batch, loss)

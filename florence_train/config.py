@@ -142,6 +142,13 @@ class TrainConfig:
         """Write the YAML form, every option included."""
         path.write_text(self.to_yaml())
 
+    def flat(self) -> dict[str, str | int | float | bool]:
+        """The options for a tracker, which takes no lists."""
+        return {
+            name: value if isinstance(value, (str, int, float)) else str(value)
+            for name, value in asdict(self).items()
+        }
+
     def to_yaml(self) -> str:
         """Every option by name, tuples as lists."""
         options = {n: list(v) if isinstance(v, tuple) else v for n, v in asdict(self).items()}

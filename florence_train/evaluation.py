@@ -9,16 +9,39 @@ import pandas as pd
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
+from numpy.typing import NDArray
 
+from florence_data.images import decode
+from florence_data.prompts import Example
 from florence_eval import score
 from florence_train.batches import Group, PageReader, pack
 from florence_train.checks import question_losses
-from florence_train.model import Florence, GroupedFlorence
+from florence_train.model import Florence
 from florence_train.predictor import answer, prediction_row
 from florence_train.survey import Survey
 
 SHOWN = 5
 """Answers that an evaluation shows beside their references."""
+
+PICTURE = 512
+"""Pixels of the longer side of a page that is shown."""
+
+
+@dataclass(frozen=True)
+class ShownAnswer:
+    """An answer to look at: `picture` is the page, uint8 [H, W, 3], at most `PICTURE` pixels."""
+
+    image: str
+    question: str
+    prediction: str
+    reference: str
+    picture: NDArray[np.uint8]
+
+    def row(self) -> dict[str, str]:
+        """The texts, for the log."""
+        return {
+            name: getattr(self, name) for name in ("image", "question", "prediction", "reference")
+        }
 
 
 @dataclass(frozen=True)
@@ -26,26 +49,15 @@ class Evaluation:
     """What the evaluation pages say of a model.
 
     `loss` is per target token; `score` is the mean of `metric` (named with its variant), 0 to 1;
-    `table` is the evaluator's table, one row a question.
+    `table` is the evaluator's table, one row a question; `shown` are some of the main process's
+    answers.
     """
 
     loss: float
     metric: str
     score: float
     table: pd.DataFrame
-
-    def examples(self) -> list[dict[str, str]]:
-        """Some questions, the same ones each time, with their predictions and references."""
-        rows = self.table.sample(min(SHOWN, len(self.table)), random_state=0).sort_index()
-        return [
-            {
-                "image": str(row["image"]),
-                "question": str(row["question"]),
-                "prediction": str(row["prediction"]),
-                "reference": " | ".join(row["answers"]),
-            }
-            for _, row in rows.iterrows()
-        ]
+    shown: list[ShownAnswer]
 
 
 def choose_documents(found: Survey, pages: int, seed: int) -> list[Group]:
@@ -73,8 +85,11 @@ class Evaluator:
     def __call__(self, florence: Florence, accelerator: Accelerator) -> Evaluation:
         """Loss and score of the model as it is. All processes call it and get the same."""
         mine = self.groups[accelerator.process_index :: accelerator.num_processes]
-        grouped = GroupedFlorence(florence.model.eval())
-        loss, tokens, rows = 0.0, 0, []
+        questions = sum(len(group.questions) for group in mine)
+        wanted = np.random.default_rng(0).permutation(questions)[:SHOWN] + 1
+        florence.model.eval()
+        grouped = florence.grouped
+        loss, tokens, rows, shown = 0.0, 0, [], []
         for batch in self.reader.batches(pack(mine, self.max_questions)):
             tokens += batch.target_tokens
             batch = batch.to(accelerator.device)
@@ -83,6 +98,8 @@ class Evaluator:
                 answers = answer(florence, batch, num_beams=1, max_new_tokens=self.max_new_tokens)
             for example, (text, _) in zip(batch.examples, answers, strict=True):
                 rows.append(prediction_row(example, text))
+                if len(rows) in wanted:
+                    shown.append(_shown(example, text))
         gathered = gather_object([(loss, tokens, rows)])
         frame = pd.DataFrame([row for _, _, part in gathered for row in part])
         scores = score(frame, metric=self.metric)
@@ -91,4 +108,17 @@ class Evaluator:
             metric=scores.summary["headline"],
             score=scores.summary["score"]["mean"],
             table=scores.table,
+            shown=shown,
         )
+
+
+def _shown(example: Example, text: str) -> ShownAnswer:
+    picture = decode(example.image.read(), f"sample {example.sample.id}")
+    picture.thumbnail((PICTURE, PICTURE))
+    return ShownAnswer(
+        image=example.sample.id,
+        question=example.supervision.question,
+        prediction=text,
+        reference=" | ".join(example.references),
+        picture=np.asarray(picture),
+    )

@@ -17,6 +17,7 @@ class Measurements:
     tokens: Counter[str] = field(default_factory=Counter)
     questions: int = 0
     pages: int = 0
+    flops: float = 0.0
     data_seconds: float = 0.0
     compute_seconds: float = 0.0
     optimizer_seconds: float = 0.0
@@ -38,6 +39,7 @@ class Measurements:
             whole.tokens.update(part.tokens)
             whole.questions += part.questions
             whole.pages += part.pages
+            whole.flops += part.flops
             whole.skipped = max(whole.skipped, part.skipped)
             for name in ("data_seconds", "compute_seconds", "optimizer_seconds"):
                 setattr(whole, name, max(getattr(whole, name), getattr(part, name)))
@@ -58,8 +60,8 @@ class Measurements:
         """The share of the time in which pages were waited for."""
         return self.data_seconds / self.seconds if self.seconds else 0.0
 
-    def line(self) -> dict[str, float | int]:
-        """The log's form."""
+    def line(self, peak_flops: float | None) -> dict[str, float | int]:
+        """The log's form. `peak_flops` is of all devices together, a second, None if not known."""
         seconds = self.seconds
         line: dict[str, float | int] = {
             "loss": self.loss,
@@ -70,8 +72,11 @@ class Measurements:
             "data_share": self.data_share,
             "compute_share": self.compute_seconds / seconds,
             "optimizer_share": self.optimizer_seconds / seconds,
+            "flops_per_second": self.flops / seconds,
             "skipped_steps": self.skipped,
         }
+        if peak_flops is not None:
+            line["mfu"] = self.flops / seconds / peak_flops
         if len(self.losses) > 1:
             for source, loss in sorted(self.losses.items()):
                 line[f"loss/{source}"] = loss / max(1, self.tokens[source])

@@ -27,6 +27,7 @@ from transformers.utils import logging
 
 from florence_data import InputError
 from florence_train.batches import Batch, Collator
+from florence_train.feature_cache import FeatureCache, project, tower_features
 from florence_train.text import TextEncoder
 from florence_train.tiny import tiny_model, tiny_processor
 
@@ -38,11 +39,15 @@ TRAINED_WITH = "trained_with.json"
 
 @dataclass(frozen=True)
 class Florence:
-    """A model, its processor, and the prompt template that it was trained with (None: any)."""
+    """A model, its processor, the template it was trained with (None: any), and cached features.
+
+    `cache` holds the features of pages that a frozen tower has encoded.
+    """
 
     model: Florence2ForConditionalGeneration
     processor: Florence2Processor
     template: str | None
+    cache: FeatureCache | None = None
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -69,7 +74,14 @@ class Florence:
     @property
     def collator(self) -> Collator:
         """What turns examples into this model's batches."""
-        return Collator(self.text_encoder, self.image_size, self.max_prompt_tokens)
+        return Collator(
+            self.text_encoder, self.image_size, self.max_prompt_tokens, cache=self.cache
+        )
+
+    @property
+    def grouped(self) -> GroupedFlorence:
+        """The forward pass over batches."""
+        return GroupedFlorence(self.model, self.cache)
 
     def save(self, directory: Path) -> None:
         """Write a checkpoint that `load_florence` and `from_pretrained` of transformers load."""
@@ -196,14 +208,47 @@ def set_train_mode(model: Florence2ForConditionalGeneration) -> None:
 class GroupedFlorence(nn.Module):
     """The forward pass over pages with several questions each."""
 
-    def __init__(self, model: Florence2ForConditionalGeneration) -> None:
+    def __init__(
+        self, model: Florence2ForConditionalGeneration, cache: FeatureCache | None = None
+    ) -> None:
         super().__init__()
         self.model = model
+        self.cache = cache
 
-    def page_features(self, pixels: Tensor) -> Tensor:
-        """Encode pages once: [P, 3, H, W] to [P, N, D], N image tokens of the model's width."""
-        features: Tensor = self.model.get_image_features(pixels).pooler_output
+    def page_features(self, batch: Batch) -> Tensor:
+        """The batch's pages, encoded once: [P, N, D], N image tokens of the model's width.
+
+        With a cache, what the frozen tower makes is put there and used as it is stored, so that a
+        page looks the same the first time and later.
+        """
+        parts = []
+        stored = [] if batch.stored is None else [batch.stored]
+        if len(batch.pixels) and self.cache is None:
+            parts.append(self.model.get_image_features(batch.pixels).pooler_output)
+        elif len(batch.pixels) and self.cache is not None:
+            stored.insert(0, self._fill(self.cache, batch))
+        if stored:
+            parts.append(self._project(torch.cat(stored)))
+        return torch.cat(parts)
+
+    @torch.no_grad()
+    def _fill(self, cache: FeatureCache, batch: Batch) -> Tensor:
+        features = tower_features(self.model, batch.pixels)
+        if self._stores_projected(cache):
+            features = project(self.model, features)
+        features = features.to(torch.bfloat16)
+        for sha256, row in zip(batch.images, features.cpu(), strict=False):
+            cache.put(sha256, row)
         return features
+
+    def _project(self, stored: Tensor) -> Tensor:
+        if self.cache is not None and self._stores_projected(self.cache):
+            return stored
+        return project(self.model, stored)
+
+    @staticmethod
+    def _stores_projected(cache: FeatureCache) -> bool:
+        return len(cache.shape) == 2  # [N, D]; the tower's output is [C, H, W]
 
     def embed(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The encoder's input: each question's page features, then its text.
@@ -211,7 +256,7 @@ class GroupedFlorence(nn.Module):
         Returns embeddings [Q, N + L, D] and the attention mask [Q, N + L].
         """
         text = self.model.get_input_embeddings()(batch.prompts)
-        image = self.page_features(batch.pixels).to(text.dtype)[batch.page]
+        image = self.page_features(batch).to(text.dtype)[batch.page]
         mask = torch.cat([batch.prompt_mask.new_ones(image.shape[:2]), batch.prompt_mask], dim=1)
         return torch.cat([image, text], dim=1), mask
 

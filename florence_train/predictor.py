@@ -23,7 +23,7 @@ from florence_data import InputError, SampleSet
 from florence_data.prompts import Example, PromptTemplate, prompt_template
 from florence_train.batches import Batch, Group, Groups, PageReader, pack
 from florence_train.config import PredictConfig
-from florence_train.model import Florence, GroupedFlorence, load_florence, resolve_template
+from florence_train.model import Florence, load_florence, resolve_template
 from florence_train.progress import progress_bar
 from florence_train.text import TextEncoder
 
@@ -91,7 +91,9 @@ def predict(config: PredictConfig) -> int:
     if accelerator.is_main_process:
         _finish(out, _files(unfinished), encoder)
     accelerator.wait_for_everyone()
-    return sum(len(group.questions) for group in groups)
+    count = sum(len(group.questions) for group in groups)
+    accelerator.print(f"{count} predictions in {out}")
+    return count
 
 
 def _by_length(samples: SampleSet, template: PromptTemplate, encoder: TextEncoder) -> list[Group]:
@@ -196,7 +198,7 @@ def answer(
     repeated 3-grams.
     """
     model = florence.model.eval()
-    embeddings, mask = GroupedFlorence(model).embed(batch)
+    embeddings, mask = florence.grouped.embed(batch)
     encoded = model.model.language_model.encoder(inputs_embeds=embeddings, attention_mask=mask)
     text = model.config.text_config
     generated = model.generate(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 
+import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 from rich.table import Table
@@ -18,7 +19,9 @@ from florence_train.checkpoint import Progress
 from florence_train.config import TrainConfig
 from florence_train.errors import TrainingError
 from florence_train.evaluation import Evaluation
+from florence_train.flops import Shapes, Trained, forward_flops, peak_flops, training_flops
 from florence_train.measurements import Measurements
+from florence_train.model import Florence
 from florence_train.progress import progress_bar
 from florence_train.timing import Stopwatch
 
@@ -51,9 +54,16 @@ class Recorder:
     """
 
     def __init__(
-        self, config: TrainConfig, accelerator: Accelerator, progress: Progress, steps: int
+        self,
+        config: TrainConfig,
+        accelerator: Accelerator,
+        florence: Florence,
+        progress: Progress,
+        steps: int,
     ) -> None:
         self._config = config
+        self._florence = florence
+        self._trained = Trained.of(florence.model)
         self._directory = Path(config.out)
         self._accelerator = accelerator
         self._progress = progress
@@ -61,11 +71,13 @@ class Recorder:
         self._task = self._bar.add_task(
             "train", total=steps, completed=progress.step, questions=0, note=""
         )
+        self._steps = steps
         self._pending: Step | None = None
         self._window = Measurements()
         self._skipped_in_a_row = 0
         self._begun_with = progress.questions
         self.stop_requested = False
+        self._note = ""
         self.loss = float("nan")
 
     def __enter__(self) -> Recorder:
@@ -102,13 +114,13 @@ class Recorder:
             self._skip(step)
         else:
             self._skipped_in_a_row = 0
-        if step.number % self._config.log_every == 0:
+        if step.number % self._config.log_every == 0 or step.number == self._steps:
             self._write(step)
         self._bar.update(
             self._task,
             completed=step.number,
             questions=self._progress.questions - self._begun_with,
-            note=f"loss {self.loss:.3f}, waiting {self._window.data_share:.0%}",
+            note=self._note,
         )
 
     def _measure(self, step: Step) -> None:
@@ -117,7 +129,8 @@ class Recorder:
         step_loss, step_tokens = 0.0, 0
         for batch, losses in step.asked:
             window.questions += len(batch.examples)
-            window.pages += len(batch.pixels)
+            window.pages += len(batch.images)
+            window.flops += self._flops(batch)
             tokens = batch.question_tokens.tolist()
             for example, loss, count in zip(batch.examples, losses.tolist(), tokens, strict=True):
                 window.losses[example.sample.source] += loss
@@ -125,7 +138,28 @@ class Recorder:
                 step_loss += loss
                 step_tokens += count
         if step_tokens:
-            self.loss = step_loss / step_tokens
+            self._note = f"loss {step_loss / step_tokens:.3f}, waiting {window.data_share:.0%}"
+
+    def _flops(self, batch: Batch) -> int:
+        """Of the forward and backward pass of a batch, at its padded shapes."""
+        config = self._florence.model.config
+        shapes = Shapes(
+            pages=len(batch.images),
+            questions=len(batch.examples),
+            prompt_tokens=batch.prompts.shape[1],
+            target_tokens=batch.labels.shape[1],
+            image_size=self._florence.image_size,
+        )
+        if batch.stored is None:
+            return training_flops(config, shapes, self._trained)
+        encoded = forward_flops(config, replace(shapes, pages=len(batch.pixels))).tower.total
+        return encoded + training_flops(config, shapes, self._trained, cached=True)
+
+    def _peak_flops(self) -> float | None:
+        if self._accelerator.device.type != "cuda":
+            return None
+        peak = peak_flops(torch.cuda.get_device_name())
+        return peak * self._accelerator.num_processes if peak is not None else None
 
     def _skip(self, step: Step) -> None:
         self._progress.skipped += 1
@@ -145,16 +179,23 @@ class Recorder:
     def _write(self, step: Step) -> None:
         whole = Measurements.of_processes(gather_object([self._window]))
         self._window = Measurements()
-        line = whole.line() | {"gradient_norm": float(step.norm), "lr": step.lr}
+        self.loss = whole.loss
+        line = whole.line(self._peak_flops()) | {"gradient_norm": float(step.norm), "lr": step.lr}
+        if self._accelerator.device.type == "cuda":
+            line["memory_gb"] = torch.cuda.max_memory_allocated() / 1e9
         self._log(step.number, **line)
         self._accelerator.log(line, step=step.number)
 
     def evaluated(self, number: int, evaluation: Evaluation) -> None:
         """Record an evaluation, with some of its answers."""
-        examples = evaluation.examples()
+        examples = [shown.row() for shown in evaluation.shown]
         values = {"eval_loss": evaluation.loss, "eval_score": evaluation.score}
         self._log(number, **values, metric=evaluation.metric, examples=examples)
         self._accelerator.log(values, step=number)
+        for tracker in self._accelerator.trackers:
+            for position, shown in enumerate(evaluation.shown):
+                caption = f"answers/{position}: {shown.question} -> {shown.prediction}"
+                tracker.log_images({caption: shown.picture[None]}, step=number, dataformats="NHWC")
         self._say(
             f"step {number}: eval loss {evaluation.loss:.4f}, "
             f"{evaluation.metric} {evaluation.score:.4f}"

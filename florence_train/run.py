@@ -28,7 +28,8 @@ from florence_train.checkpoint import checkpoints
 from florence_train.config import TrainConfig
 from florence_train.model import Florence
 
-CONFIG, ENVIRONMENT, LOG, MODEL = "config.yaml", "environment.json", "log.jsonl", "model"
+CONFIG, ENVIRONMENT, LOG = "config.yaml", "environment.json", "log.jsonl"
+FEATURES, MODEL = "features", "model"
 
 FREE_TO_CHANGE = {
     *("resume", "workers", "max_questions", "log_every", "save_every", "keep_last", "track"),

@@ -20,11 +20,12 @@ from florence_train.batches import Groups, PageReader, Plan, pack
 from florence_train.checkpoint import Progress, load_checkpoint, save_checkpoint
 from florence_train.checks import check_start, fingerprints, question_losses
 from florence_train.config import TrainConfig
+from florence_train.dry_run import memory_advice, rehearse
 from florence_train.evaluation import Evaluation, Evaluator, choose_documents
+from florence_train.feature_cache import FeatureCache, feature_identity, feature_shape
 from florence_train.interruption import StopRequest
 from florence_train.model import (
     Florence,
-    GroupedFlorence,
     freeze_vision,
     load_florence,
     resolve_template,
@@ -42,15 +43,15 @@ PROBE_QUESTIONS = 8
 class TrainResult:
     """A run that ended: its directory, the steps done, the last step's loss, the last evaluation.
 
-    `ended` says why: every step was done, no evaluation was better for `patience` of them, or
-    a signal asked for it (then `--resume` goes on).
+    `ended` says why: every step was done, no evaluation was better for `patience` of them, a signal
+    asked for it (then `--resume` goes on), or it was a dry run.
     """
 
     directory: Path
     steps: int
     loss: float
     evaluation: Evaluation | None
-    ended: Literal["finished", "early", "interrupted"]
+    ended: Literal["finished", "early", "interrupted", "rehearsed"]
 
 
 def train(config: TrainConfig) -> TrainResult:
@@ -62,7 +63,11 @@ def train(config: TrainConfig) -> TrainResult:
     a directory that holds another run.
     """
     # Set up: the model, the data, the plan of all steps.
-    accelerator = Accelerator(mixed_precision=_mixed_precision(config.precision))
+    accelerator = Accelerator(
+        mixed_precision=_mixed_precision(config.precision),
+        log_with=list(config.track) or None,
+        project_dir=config.out,
+    )
     device, rank, world = accelerator.device, accelerator.process_index, accelerator.num_processes
     tell = accelerator.print
     set_seed(config.seed)
@@ -91,6 +96,26 @@ def train(config: TrainConfig) -> TrainResult:
     # Check, before anything is written.
     for line in check_start(florence, reader.batch(pack(steps[0], PROBE_QUESTIONS)[0])):
         tell(f"check: {line}")
+    if config.dry_run:
+        rehearsal = rehearse(config, accelerator, florence, reader, steps, found.longest)
+        for line in rehearsal.lines(config):
+            tell(line)
+        return TrainResult(Path(config.out), 0, float("nan"), None, "rehearsed")
+
+    # Begin, or go on where a checkpoint was written.
+    checkpoint = run.open_run(config) if accelerator.is_main_process else None
+    checkpoint = gather_object([checkpoint])[0]
+    directory = Path(config.out)
+    accelerator.init_trackers("tracking", config=config.flat())
+    if config.cache_features and not _trains(florence.model.model.vision_tower):
+        images = found.images | (eval_found.images if config.eval_data else set())
+        with accelerator.main_process_first():
+            cache = _open_cache(directory / run.FEATURES, florence, sorted(images), accelerator)
+        tell(f"features of {len(cache)} pages are kept: {cache.size_bytes / 1e9:.2f} GB")
+        florence = replace(florence, cache=cache)
+        reader = replace(reader, collate=replace(reader.collate, cache=cache))
+        if evaluator is not None:
+            evaluator = replace(evaluator, reader=replace(eval_reader, collate=reader.collate))
 
     optimizer = AdamW(
         _decayed(florence.model, config.weight_decay),
@@ -98,12 +123,7 @@ def train(config: TrainConfig) -> TrainResult:
         betas=(0.9, config.beta2),
         fused=True,  # the only one that leaves out a step by a flag on the device (`found_inf`)
     )
-    grouped, prepared = accelerator.prepare(GroupedFlorence(florence.model), optimizer)
-
-    # Begin, or go on where a checkpoint was written.
-    checkpoint = run.open_run(config) if accelerator.is_main_process else None
-    checkpoint = gather_object([checkpoint])[0]
-    directory = Path(config.out)
+    grouped, prepared = accelerator.prepare(florence.grouped, optimizer)
     set_seed(config.seed + rank)
     progress = Progress()
     if checkpoint is not None:
@@ -116,7 +136,11 @@ def train(config: TrainConfig) -> TrainResult:
     eval_every, save_every = config.eval_every or per_epoch, config.save_every or per_epoch
     evaluation: Evaluation | None = None
     ended: Literal["finished", "early", "interrupted"] = "finished"
-    with StopRequest() as stop, Recorder(config, accelerator, progress, len(steps)) as recorder:
+    with (
+        StopRequest() as stop,
+        Recorder(config, accelerator, florence, progress, len(steps)) as recorder,
+        memory_advice(config),
+    ):
         for number, share in enumerate(shares, start=progress.step + 1):
             if config.patience is not None and progress.stale >= config.patience:
                 ended = "early"
@@ -178,6 +202,10 @@ def train(config: TrainConfig) -> TrainResult:
         raise RuntimeError("a frozen parameter changed while training")
     if frozen:
         tell(f"check: {len(frozen)} frozen tensors are bit-identical to the start")
+    if ended == "interrupted":
+        tell(f"stopped at step {progress.step}; go on with the same options and --resume")
+    else:
+        tell(f"{progress.step} steps, loss {recorder.loss:.4f}; the model is in {directory}/model")
     return TrainResult(directory, progress.step, recorder.loss, evaluation, ended)
 
 
@@ -208,6 +236,25 @@ def _data(
     samples = tuple(SampleSet.from_shards(path) for path in sets)
     found = survey(samples, template, florence.text_encoder, config.max_target_tokens)
     return PageReader(samples, template, florence.collator, config.workers), found
+
+
+def _trains(module: nn.Module) -> bool:
+    return any(parameter.requires_grad for parameter in module.parameters())
+
+
+def _open_cache(
+    directory: Path, florence: Florence, images: list[str], accelerator: Accelerator
+) -> FeatureCache:
+    """The store of features: the tower's output while the projector trains, else its tokens."""
+    model, collator = florence.model, florence.collator
+    projected = not _trains(model.model.multi_modal_projector)
+    how = f"{collator.image_size} pixels, {accelerator.mixed_precision} precision"
+    return FeatureCache.open(
+        directory,
+        images,
+        feature_shape(model, collator.image_size, projected),
+        feature_identity(model, how, projected),
+    )
 
 
 @dataclass(frozen=True)

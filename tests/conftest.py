@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import runpy
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a program did: its exit code, and what it wrote."""
+
+    code: int
+    out: str
+    err: str
 
 
 @pytest.fixture(scope="session")
@@ -22,3 +35,26 @@ def shared_data() -> Path:
     if not path.is_dir():
         pytest.skip("the real data in ../shared/data is not on this machine")
     return path
+
+
+@pytest.fixture
+def run_tool(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[..., Outcome]:
+    """A function that runs `python tools/NAME ARGUMENTS…` in the current directory.
+
+    It runs as the main program, but in this process: a new one takes seconds to import torch.
+    """
+
+    def run(name: str, *arguments: object) -> Outcome:
+        script = str(repository / "tools" / name)
+        monkeypatch.setattr(sys, "argv", [script, *map(str, arguments)])
+        capfd.readouterr()
+        code = 0
+        try:
+            runpy.run_path(script, run_name="__main__")
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+        return Outcome(code, *capfd.readouterr())
+
+    return run

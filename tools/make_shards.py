@@ -46,7 +46,7 @@ class Output:
 
 
 def write(samples: SampleSet, output: Output, made_from: dict[str, Any]) -> None:
-    """Write the shards and print their account."""
+    """Write the shards and print their account. Raises `InputError` if no page was kept."""
     description = shard(
         samples,
         output.out,
@@ -65,6 +65,8 @@ def write(samples: SampleSet, output: Output, made_from: dict[str, Any]) -> None
         show_progress=True,
     )
     print(description.account)
+    if not description.samples:
+        raise InputError(f"{output.out}: an empty set, no page was kept; one or more is accepted")
     print(f"{description.samples} pages in {len(description.shards)} shards: {output.out}")
 
 
@@ -222,7 +224,7 @@ def main(arguments: list[str] | None = None) -> int:
             commands, args=arguments, description=__doc__
         )
     except InputError as error:
-        print(f"make_shards: {error}", file=sys.stderr)
+        print(f"make_shards.py: {error}", file=sys.stderr)
         return 2
     return code or 0
 

@@ -11,12 +11,12 @@ from florence_train import PredictConfig
 
 
 def main(arguments: list[str]) -> None:
-    """Parse, predict, and print where the answers are."""
+    """Parse and predict."""
     config = tyro.cli(PredictConfig, args=arguments, prog="predict.py")
 
     from florence_train import predict  # after parsing: this import loads torch
 
-    print(f"{predict(config)} predictions in {config.out}")
+    predict(config)
 
 
 if __name__ == "__main__":

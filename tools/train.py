@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 
 import tyro
@@ -14,22 +15,18 @@ from florence_train.interruption import EXIT_CODE
 
 
 def main(arguments: list[str]) -> None:
-    """Parse, train, and print where the model is."""
-    if "--config" in arguments:
-        position = arguments.index("--config")
-        if position + 1 == len(arguments):
-            raise InputError("--config: no file after it; a YAML file of options is accepted")
-        given = arguments[:position] + arguments[position + 2 :]
-        arguments = flags_from_yaml(arguments[position + 1]) + given
+    """Parse and train."""
+    files = argparse.ArgumentParser("train.py", add_help=False, allow_abbrev=False)
+    files.add_argument("--config", metavar="FILE.yaml")
+    file, arguments = files.parse_known_args(arguments)
+    if file.config is not None:
+        arguments = flags_from_yaml(file.config) + arguments
     config = tyro.cli(TrainConfig, args=arguments, prog="train.py")
 
     from florence_train import train  # after parsing: this import loads torch
 
-    result = train(config)
-    if result.ended == "interrupted":
-        print(f"stopped at step {result.steps}; go on with the same options and --resume")
+    if train(config).ended == "interrupted":
         sys.exit(EXIT_CODE)
-    print(f"{result.steps} steps, loss {result.loss:.4f}; the model is in {result.directory}/model")
 
 
 if __name__ == "__main__":

@@ -45,7 +45,9 @@ class Datatrove:
         executor = pytest.importorskip("datatrove.executor")
         from florence_data.datatrove_steps import WriteItems
 
-        executor.LocalPipelineExecutor([WriteItems(job)], tasks=2, logging_dir=str(self.logs)).run()
+        executor.LocalPipelineExecutor(
+            [WriteItems(job)], tasks=2, logging_dir=str(self.logs), start_method="spawn"
+        ).run()
 
 
 @pytest.mark.parametrize(
