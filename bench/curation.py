@@ -251,7 +251,7 @@ def edit_table(receipts: list[Sample]) -> list[str]:
 def speed_table(pages: list[Sample]) -> list[str]:
     prints, decoding = timed(lambda: [fingerprint(each) for each in pages])
     pictures = [grey_picture(each) for each in pages]
-    close = {frozenset(pair) for pair in close_pairs_within(prints, NEAR.distance)}
+    close = list(close_pairs_within(prints, NEAR.distance))
     _, same = timed(lambda: [likeness(each, each) for each in pictures[:30]])
     _, other = timed(lambda: [likeness(pictures[i], pictures[j]) for i, j in close])
     rng = np.random.default_rng(SEED)
@@ -300,9 +300,8 @@ def main() -> None:
             "Found / other pages taken for it: 100 altered pages, each looked up among 140 pages.",
             f"`ours`: 256-bit pHash up to {NEAR.distance} bits apart, then a likeness of at least "
             f"{NEAR.likeness}.",
-            f"Seed {SEED}. The least likeness is that among the pages found. The limits were chosen "
-            "on half of these pages, altered with another seed; the synthetic pages had no part in "
-            "that.",
+            f"Seed {SEED}. The least likeness is that among the pages found. The limits were "
+            "chosen on these pages, altered with another seed; the synthetic pages had no part.",
             "",
             *recall,
             "",

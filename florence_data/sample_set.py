@@ -64,9 +64,13 @@ class SampleSet:
         return cls(ShardReader(directory))
 
     @classmethod
-    def from_jsonl(cls, path: str | Path) -> SampleSet:
-        """The samples of `to_jsonl`'s file. Raises `InputError` with the line that does not fit."""
-        return cls.from_samples(sample_lines.read_lines(path))
+    def from_jsonl(cls, path: str | Path, anywhere: bool = False) -> SampleSet:
+        """The samples of `to_jsonl`'s file.
+
+        Raises `InputError` with the line that does not fit; without `anywhere`, also for an image
+        that is not below the file's own directory.
+        """
+        return cls.from_samples(sample_lines.read_lines(path, anywhere))
 
     @classmethod
     def mix(

@@ -145,7 +145,7 @@ def _read_description(directory: Directory) -> Description:
         if any(name.endswith(".tar") for name in names):
             raise InputError(
                 f"{directory.url}: tars without {DESCRIPTION}; "
-                "index them with make_shards.py index, or read them with SampleSet.from_tars"
+                "index them with make_shards.py index, or read them with florence_data.plain_tars"
             ) from None
         raise InputError(
             f"{directory.url}: no shard set ({DESCRIPTION} is missing; {len(names)} other files); "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -75,11 +74,7 @@ def parse_size(text: str) -> int:
 
 
 class OpenShard:
-    """One tar that is being written. It appears under `name` when it is closed.
-
-    Blocks are hashed and written by a thread of its own, one at a time, while the next samples are
-    read and converted.
-    """
+    """One tar that is being written. It appears under `name` when it is closed."""
 
     def __init__(self, directory: Directory, name: str, split: str) -> None:
         self.name = name
@@ -91,8 +86,6 @@ class OpenShard:
         self._unwritten = 0
         self._stack = ExitStack()
         self._file = self._stack.enter_context(directory.create(name))
-        self._thread = self._stack.enter_context(ThreadPoolExecutor(1))
-        self._writing: Future[None] | None = None
 
     def add(self, sample: Sample, key: str, description: bytes, shard: int) -> None:
         """Append a sample whose image is in memory; `description` is its JSON."""
@@ -134,15 +127,9 @@ class OpenShard:
             self._flush()
 
     def _flush(self) -> None:
-        """Hand over what was collected; an error of the block before is raised here."""
-        if self._writing is not None:
-            self._writing.result()
         block = b"".join(self._parts)
         self._parts.clear()
         self._unwritten = 0
-        self._writing = self._thread.submit(self._write_block, block)
-
-    def _write_block(self, block: bytes) -> None:
         self._hash.update(block)
         self._file.write(block)
 
@@ -150,8 +137,6 @@ class OpenShard:
         """End the archive and make it durable."""
         self._write(END)
         self._flush()
-        if self._writing is not None:
-            self._writing.result()
         self._stack.close()
         return ShardDescription(
             name=self.name,

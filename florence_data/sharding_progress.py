@@ -85,7 +85,7 @@ def progress_bar(total: int, already: int, show: bool) -> Iterator[Report]:
     console = Console(stderr=True)
     with Progress(
         TextColumn("pages"),
-        BarColumn(),
+        BarColumn(bar_width=20),
         MofNCompleteColumn(),
         _Rates(),
         TimeRemainingColumn(),
@@ -113,5 +113,6 @@ class _Rates(ProgressColumn):
         seconds = max(task.elapsed or 0.0, 1e-9)
         return Text(
             f"{task.speed or 0:,.0f} pages/s  {task.fields['bytes'] / seconds / 1e6:,.1f} MB/s  "
-            f"{task.fields['dropped']:,} dropped"
+            f"{task.fields['dropped']:,} dropped",
+            no_wrap=True,
         )

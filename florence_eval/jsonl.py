@@ -80,17 +80,26 @@ def parse_well_formed(content: bytes, columns: Sequence[str] = ()) -> Prediction
     if not rows or [] in answers:
         return None
     return Predictions(
-        question_id=[str(row.question_id) for row in rows],
+        question_id=_strings([row.question_id for row in rows]),
         prediction=[row.prediction for row in rows],
         answers=answers,
         question=[row.question for row in rows],
         image=[row.image for row in rows],
-        doc_id=[optional_id(row.doc_id) for row in rows],
+        doc_id=_strings([row.doc_id for row in rows]),
         source=[row.source for row in rows],
-        question_types=[labels(row.question_types) for row in rows],
+        question_types=_lists([row.question_types for row in rows]),
         metric=[row.metric for row in rows],
         columns={column: [getattr(row, column) for row in rows] for column in extra},
     )
+
+
+def _strings(ids: list[Any]) -> list[Any]:
+    """Ids as strings, or None; a type is told for all at once, because most are strings already."""
+    return ids if set(map(type, ids)) <= {str, type(None)} else list(map(optional_id, ids))
+
+
+def _lists(types: list[Any]) -> list[list[str]]:
+    return types if set(map(type, types)) == {list} else list(map(labels, types))
 
 
 def records(content: bytes) -> Iterator[tuple[int, Any]]:

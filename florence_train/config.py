@@ -41,7 +41,7 @@ class TrainConfig:
     """With --freeze-vision, keep the features in the run's directory."""
     lora_rank: int = 0
     """Rank of LoRA adapters in the language model; 0 trains all weights."""
-    lora_alpha: float = 16.0
+    lora_alpha: float = 32.0
     """Scale of the adapters' output, times 1 / rank."""
     lora_dropout: float = 0.0
     """Dropout before the adapters."""

@@ -82,6 +82,7 @@ class Evaluator:
     max_new_tokens: int
 
     @torch.inference_mode()
+    @torch.compiler.set_stance("force_eager")  # type: ignore[untyped-decorator]
     def __call__(self, florence: Florence, accelerator: Accelerator) -> Evaluation:
         """Loss and score of the model as it is. All processes call it and get the same."""
         mine = self.groups[accelerator.process_index :: accelerator.num_processes]

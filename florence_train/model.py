@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 from huggingface_hub.errors import HFValidationError
+from peft import PeftModel
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import (
@@ -26,6 +27,7 @@ from transformers import (
 from transformers.utils import logging
 
 from florence_data import InputError
+from florence_train.adapters import merged, save_adapters
 from florence_train.batches import Batch, Collator
 from florence_train.feature_cache import FeatureCache, project, tower_features
 from florence_train.text import TextEncoder
@@ -39,15 +41,17 @@ TRAINED_WITH = "trained_with.json"
 
 @dataclass(frozen=True)
 class Florence:
-    """A model, its processor, the template it was trained with (None: any), and cached features.
+    """A model, its processor, and the template that it was trained with (None: any).
 
-    `cache` holds the features of pages that a frozen tower has encoded.
+    `cache` holds the features of pages that a frozen tower has encoded; `adapted` is the model with
+    its low-rank adapters, where it has some.
     """
 
     model: Florence2ForConditionalGeneration
     processor: Florence2Processor
     template: str | None
     cache: FeatureCache | None = None
+    adapted: PeftModel | None = None
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -84,9 +88,16 @@ class Florence:
         return GroupedFlorence(self.model, self.cache)
 
     def save(self, directory: Path) -> None:
-        """Write a checkpoint that `load_florence` and `from_pretrained` of transformers load."""
+        """Write a checkpoint that `load_florence` and `from_pretrained` of transformers load.
+
+        Adapters are multiplied into its weights, and stand beside it in `adapter/` in peft's form.
+        """
+        model = self.model
+        if self.adapted is not None:
+            save_adapters(self.adapted, directory / "adapter")
+            model = merged(self.adapted)
         with _quiet():
-            self.model.save_pretrained(directory)
+            model.save_pretrained(directory)
         self.processor.save_pretrained(directory)
         record = {"prompt_template": self.template}
         (directory / TRAINED_WITH).write_text(json.dumps(record) + "\n")

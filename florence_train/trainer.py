@@ -16,6 +16,9 @@ from torch.optim import AdamW
 from florence_data import SampleSet
 from florence_data.prompts import prompt_template
 from florence_train import run
+from florence_train.activation_checkpointing import checkpoint_activations
+from florence_train.adapters import AdapterOptions, add_adapters
+from florence_train.attention import set_attention
 from florence_train.batches import Groups, PageReader, Plan, pack
 from florence_train.checkpoint import Progress, load_checkpoint, save_checkpoint
 from florence_train.checks import check_start, fingerprints, question_losses
@@ -37,6 +40,9 @@ from florence_train.timing import Stopwatch
 
 PROBE_QUESTIONS = 8
 """How many questions the start-up checks compute."""
+
+COMPILED_LENGTH = 32
+"""Compiled, text is padded to multiples of so many tokens, since every length is compiled anew."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +102,7 @@ def train(config: TrainConfig) -> TrainResult:
     # Check, before anything is written.
     for line in check_start(florence, reader.batch(pack(steps[0], PROBE_QUESTIONS)[0])):
         tell(f"check: {line}")
+    _tune(florence, config)
     if config.dry_run:
         rehearsal = rehearse(config, accelerator, florence, reader, steps, found.longest)
         for line in rehearsal.lines(config):
@@ -225,7 +232,34 @@ def _model(config: TrainConfig) -> Florence:
     template = resolve_template(florence.template, config.template)
     if config.freeze_vision:
         freeze_vision(florence.model)
-    return replace(florence, template=template)
+    adapted = None
+    if config.lora_rank:
+        options = AdapterOptions(
+            rank=config.lora_rank,
+            alpha=config.lora_alpha,
+            dropout=config.lora_dropout,
+            dora=config.lora_dora,
+            rslora=config.lora_rslora,
+            target=config.lora_targets,
+        )
+        adapted = add_adapters(florence.model, options)
+    return replace(florence, template=template, adapted=adapted)
+
+
+def _tune(florence: Florence, config: TrainConfig) -> None:
+    """How the model computes, which changes nothing of what it computes."""
+    set_attention(florence.model, config.attn)
+    if config.checkpoint_activations:
+        checkpoint_activations(florence.model)
+    if config.compile:
+        parts = florence.model.model
+        for part in (
+            parts.vision_tower,
+            parts.language_model.encoder,
+            parts.language_model.decoder,
+        ):
+            part.compile()
+    torch.set_float32_matmul_precision("high")  # TF32 for what autocast leaves in float32
 
 
 def _data(
@@ -235,7 +269,8 @@ def _data(
     template = prompt_template(str(florence.template), reference=config.reference, seed=config.seed)
     samples = tuple(SampleSet.from_shards(path) for path in sets)
     found = survey(samples, template, florence.text_encoder, config.max_target_tokens)
-    return PageReader(samples, template, florence.collator, config.workers), found
+    collator = replace(florence.collator, pad_to=COMPILED_LENGTH if config.compile else 1)
+    return PageReader(samples, template, collator, config.workers), found
 
 
 def _trains(module: nn.Module) -> bool:

@@ -25,8 +25,9 @@ SIDE = 512
 SMALL = 128
 """Pixels a side at which the pictures are laid over each other."""
 
-REGISTERED = 0.6
-"""Mean correlation of blocks at `SMALL`, below which the pictures are not looked at closer."""
+PASSES = ((12, 0.45), (6, 0.7))
+"""How the pictures are laid over each other at `SMALL`: how many pixels off a block is looked for,
+and the mean correlation of the blocks below which the pictures are not looked at closer."""
 
 INK = {SMALL: 20.0, SIDE: 100.0}
 """Variance of grey (0…255) in a block, above that of the noise, from which it shows something.
@@ -55,13 +56,11 @@ def likeness(first: Picture, second: Picture) -> float:
     small, other_small = _shrink(first), _shrink(second)
     coarse = _Blocks(SMALL, size=32, step=16)
     placed = _IDENTITY
-    for reach in (12, 6):
+    for reach, least in PASSES:
         match = coarse.match(small, other_small, placed, reach)
-        if match.count < FEWEST_BLOCKS:
+        if match.count < FEWEST_BLOCKS or match.correlation.mean() < least:
             return 0.0
         placed = match.refined()
-    if match.correlation.mean() < REGISTERED:
-        return 0.0
     placed = _Blocks(SIDE, size=64, step=64).match(first, second, placed, reach=8).refined()
     match = _Blocks(SIDE, size=64, step=32).match(first, second, placed, reach=4)
     return float(np.quantile(match.correlation, QUANTILE)) if match.count >= FEWEST_BLOCKS else 0.0

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, Literal
@@ -24,6 +26,9 @@ from florence_data.curation.scan import scan
 from florence_data.errors import InputError
 from florence_data.sample import Sample
 from florence_data.sample_set import SampleSet
+
+PAIRS_AT_ONCE = 1024
+"""How many candidates the threads are given at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +78,7 @@ def repeats_within(
             for i, j in close_pairs_within(distinct, near.distance)
         ]
         with _pictures(samples, (name for pair in pairs for name in pair), workers) as pictures:
-            matches += _alike(pairs, pictures, pictures, near)
+            matches += _alike(pairs, pictures, pictures, near, workers)
     return pages, matches
 
 
@@ -100,7 +105,7 @@ def repeats_across(
             _pictures(samples, (first for first, _ in pairs), workers) as left,
             _pictures(others, (second for _, second in pairs), workers) as right,
         ):
-            matches += _alike(pairs, left, right, near)
+            matches += _alike(pairs, left, right, near, workers)
     return pages, other_pages, matches
 
 
@@ -125,16 +130,29 @@ def _bytes_only(sample: Sample) -> Fingerprint:
 
 
 def _alike(
-    pairs: Iterable[tuple[str, str]], left: _Pictures, right: _Pictures, near: NearDuplicates
+    pairs: Sequence[tuple[str, str]],
+    left: _Pictures,
+    right: _Pictures,
+    near: NearDuplicates,
+    workers: int,
 ) -> Iterator[Match]:
-    """The pairs that pass. A page may show less than its twin, so either may be laid on the other:
-    the smaller likeness counts."""
-    for first, second in pairs:
-        alike = likeness(left[first], right[second])
-        if alike >= near.likeness:
-            alike = min(alike, likeness(right[second], left[first]))
-        if alike >= near.likeness:
-            yield Match(first, second, "near", alike)
+    """The pairs that pass, in order.
+
+    A page may show less than its twin, so either is laid over the other, and the smaller likeness
+    counts. The pairs are shared among threads: numpy's transforms let others run.
+    """
+
+    def compare(pair: tuple[str, str]) -> float:
+        first, second = left[pair[0]], right[pair[1]]
+        alike = likeness(first, second)
+        return min(alike, likeness(second, first)) if alike >= near.likeness else alike
+
+    with ThreadPoolExecutor(max(1, workers)) as pool:
+        for start in range(0, len(pairs), PAIRS_AT_ONCE):
+            batch = pairs[start : start + PAIRS_AT_ONCE]
+            for (first, second), alike in zip(batch, pool.map(compare, batch), strict=True):
+                if alike >= near.likeness:
+                    yield Match(first, second, "near", alike)
 
 
 @dataclass(frozen=True)
@@ -145,8 +163,8 @@ class _Pictures:
     rows: dict[str, int]
 
     def __getitem__(self, name: str) -> Picture:
-        self.file.seek(self.rows[name] * SIDE**2)
-        return np.frombuffer(self.file.read(SIDE**2), np.uint8).reshape(SIDE, SIDE)
+        data = os.pread(self.file.fileno(), SIDE**2, self.rows[name] * SIDE**2)
+        return np.frombuffer(data, np.uint8).reshape(SIDE, SIDE)
 
 
 @contextmanager
@@ -158,6 +176,7 @@ def _pictures(samples: SampleSet, names: Iterable[str], workers: int) -> Iterato
         for name, picture in scan(candidates, _named_picture, workers):
             rows[name] = len(rows)
             file.write(picture.tobytes())
+        file.flush()
         yield _Pictures(file, rows)
 
 

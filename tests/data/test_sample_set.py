@@ -278,6 +278,18 @@ def test_lines_cannot_name_files_elsewhere(
         SampleSet.from_jsonl(tmp_path / "set.jsonl")
 
 
+def test_a_trusted_file_of_lines_can_name_images_elsewhere(
+    make_pages: MakePages, tmp_path: Path, same: Same
+) -> None:
+    shard(make_pages(2), tmp_path / "shards")
+    (tmp_path / "lines").mkdir()
+    path = tmp_path / "lines" / "set.jsonl"
+    SampleSet.from_shards(tmp_path / "shards").to_jsonl(path)
+    with pytest.raises(InputError, match="anywhere=True"):
+        SampleSet.from_jsonl(path)
+    assert same(SampleSet.from_jsonl(path, anywhere=True), make_pages(2))
+
+
 def test_a_line_that_is_no_sample_is_named(make_pages: MakePages, tmp_path: Path) -> None:
     good = make_pages(1)
     good.to_jsonl(tmp_path / "set.jsonl")

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import io
 import json
 import os
 import random
+import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,13 +20,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from florence_data import Account, InputError, Sample, SampleSet
 from florence_data.operators import Source
 from florence_data.shard_format import ImageDescription
 from florence_data.shard_writer import ShardOptions
 from florence_data.sharding import ProcessPool, ShardingJob, shard
-from florence_data.sharding_progress import Advance
+from florence_data.sharding_progress import Advance, progress_bar
 
 FilesOf = Callable[[Path], dict[str, bytes]]
 MakePages = Callable[..., SampleSet]
@@ -284,6 +289,22 @@ def test_reports_add_up_to_the_whole_job(pages: SampleSet, tmp_path: Path) -> No
     assert sum(report.bytes for report in reports) == tars - ends
 
 
+def test_the_bar_shows_pages_rates_the_rest_and_what_was_dropped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    screen = io.StringIO()
+    terminal = functools.partial(Console, file=screen, force_terminal=True, width=120)
+    monkeypatch.setattr("florence_data.sharding_progress.Console", lambda stderr: terminal())
+    with progress_bar(100, already=20, show=True) as report:
+        time.sleep(0.05)
+        report(Advance(positions=50, bytes=2_000_000, dropped=7))
+        time.sleep(0.05)
+        report(Advance(positions=10, bytes=500_000, dropped=1))
+    shown = screen.getvalue()
+    assert "80/100" in shown and "8 dropped" in shown
+    assert re.search(r"\d+ pages/s +[\d.]+ MB/s", shown) and re.search(r"\d:\d\d:\d\d", shown)
+
+
 KILLED = """
     import sys
     from florence_data import SampleSet
@@ -292,8 +313,10 @@ KILLED = """
 
     if __name__ == "__main__":
         source, target, workers, resume = sys.argv[1:]
+        samples = SampleSet.from_shards(source)
+        print("begun", flush=True)
         shard(
-            SampleSet.from_shards(source),
+            samples,
             target,
             options=ShardOptions(item_pages=4, shard_size=20_000),
             executor=ProcessPool(int(workers)) if int(workers) > 1 else InProcess(),
@@ -302,52 +325,62 @@ KILLED = """
 """
 
 
-def kill_and_resume(
-    script: Path, source: Path, target: Path, workers: int, chance: random.Random, kills: int
-) -> int:
-    """Start a job, kill it at random moments, resume it; returns how often it was killed."""
-    begun = time.monotonic()
-    command = [sys.executable, str(script), str(source), str(target), str(workers)]
-    environment = dict(os.environ, PYTHONPATH=str(Path(__file__).parents[2]))
-    subprocess.run([*command, "no"], env=environment, check=True)
-    longest = (time.monotonic() - begun) * 1.05
-    for path in sorted(target.rglob("*"), reverse=True):
-        path.unlink() if path.is_file() else path.rmdir()
-    killed = 0
-    resume = "no"
-    while True:
+class Job:
+    """A sharding job in a process of its own, which can be killed."""
+
+    def __init__(self, folder: Path, workers: int) -> None:
+        self.script = folder / "job.py"
+        self.script.write_text(textwrap.dedent(KILLED))
+        self.source, self.target = folder / "pages", folder / "set"
+        self.workers = workers
+
+    def start(self) -> subprocess.Popen[bytes]:
+        """Start the job, or resume it; it has begun when this returns."""
+        begun = [self.target / "unfinished" / "job.json", self.target / "dataset.json"]
+        resume = "yes" if any(path.exists() for path in begun) else "no"
         process = subprocess.Popen(
-            [*command, resume], env=environment, stderr=subprocess.DEVNULL, start_new_session=True
+            [sys.executable, self.script, self.source, self.target, str(self.workers), resume],
+            env=dict(os.environ, PYTHONPATH=str(Path(__file__).parents[2])),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
         )
-        if killed < kills:
-            time.sleep(longest * (0.5 + 0.5 * chance.random()))
-            if process.poll() is None:
-                if chance.random() < 0.5:
-                    os.killpg(process.pid, signal.SIGKILL)
-                else:
-                    process.kill()  # its workers end by themselves
-                killed += 1
-        if process.wait() == 0:
-            return killed
-        assert process.returncode == -signal.SIGKILL
-        started = (target / "unfinished" / "job.json").exists() or (
-            target / "dataset.json"
-        ).exists()
-        resume = "yes" if started else "no"
+        assert process.stdout is not None
+        process.stdout.readline()
+        return process
+
+    def run(self) -> float:
+        """Run it to its end; returns the seconds that it took after it had begun."""
+        process = self.start()
+        begun = time.monotonic()
+        assert process.wait() == 0
+        return time.monotonic() - begun
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_job_killed_at_random_moments_resumes_to_the_same_bytes(
     pages: SampleSet, tmp_path: Path, files_of: FilesOf, workers: int
 ) -> None:
-    script = tmp_path / "job.py"
-    script.write_text(textwrap.dedent(KILLED))
-    shard(pages, tmp_path / "whole", options=OPTIONS)
-    kills = int(os.environ.get("FLORENCE_KILLS", "3"))
+    """FLORENCE_KILLS sets how often; sometimes the pool's processes are left to end themselves."""
     chance = random.Random(workers)
-    kill_and_resume(script, tmp_path / "pages", tmp_path / "set", workers, chance, kills)
-    time.sleep(0.3 if workers > 1 else 0)
-    assert files_of(tmp_path / "set") == files_of(tmp_path / "whole")
+    shard(pages, tmp_path / "whole", options=OPTIONS)
+    job = Job(tmp_path, workers)
+    seconds = job.run()
+    kills = int(os.environ.get("FLORENCE_KILLS", "2"))
+    while kills:
+        shutil.rmtree(job.target)
+        while kills and not (job.target / "dataset.json").exists():
+            process = job.start()
+            time.sleep(seconds * chance.random())
+            if process.poll() is None:
+                kills -= 1
+                if chance.random() < 0.5:
+                    os.killpg(process.pid, signal.SIGKILL)
+                else:
+                    process.kill()
+            process.wait()
+        job.run()
+        assert files_of(job.target) == files_of(tmp_path / "whole")
 
 
 class Died(BaseException):

@@ -94,6 +94,7 @@ def test_error_rates_take_the_nearest_answer() -> None:
         ("0.0", "0", 0.0),
         ("nan", "1", 0.0),
         ("1", "inf", 0.0),
+        ("inf", "inf", 0.0),
         ("1,000", "1000", 0.0),
         ("5%", "5", 0.0),
     ],

@@ -332,3 +332,15 @@ def test_columns_asked_for_are_carried_along(tmp_path: Path) -> None:
         "y": 2,
     }
     assert {each.label for each in scores.slices("page")} == {"3", "(none)"}
+
+
+def test_vlmevalkits_spreadsheets_are_read(tmp_path: Path) -> None:
+    openpyxl = pytest.importorskip("openpyxl", reason="the package openpyxl is not installed")
+    book = openpyxl.Workbook()
+    book.active.append(["index", "question", "answer", "prediction"])
+    book.active.append([7, "Which city?", str(ANSWERS[0]), "Paris"])
+    book.active.append([8, "Which year?", 1990, "1991"])
+    book.save(tmp_path / "model.xlsx")
+    assert_same_scores(score(tmp_path / "model.xlsx"))
+    with pytest.raises(InputError, match="not an XLSX table"):
+        score(written(tmp_path, b"nonsense", "other.xlsx"))
