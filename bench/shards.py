@@ -141,7 +141,7 @@ class Files:
         self.folder = folder
         self.count = count
         pictures = [scan(seed) for seed in range(distinct)]
-        self.jpegs = [encode(picture, "JPEG", quality=70) for picture in pictures]
+        self.jpegs = [encode(picture, "JPEG", quality=67) for picture in pictures]
         self.pngs = [encode(picture, "PNG") for picture in pictures]
         self.small = [
             convert(sample(0, data), ImageDescription(size=(768, 768), format="jpeg")).image.data

@@ -49,10 +49,11 @@ def main(job: MainJob) -> None:
         shards = job.out / "shards" / split
         shown(
             f"make_shards.py synthetic --pages {job.pages} --seed {job.seed} --split {split} "
-            f"--out {shards}"
+            f"--fonts bundled --out {shards}"
         )
+        documents = {"pages": job.pages, "seed": job.seed, "split": split, "fonts": "bundled"}
         with ShardWriter(shards) as writer:
-            for sample in recipes.synthetic(pages=job.pages, seed=job.seed, split=split):
+            for sample in recipes.synthetic(**documents):
                 writer.write(sample)
 
     anls: dict[tuple[str, str], float] = {}

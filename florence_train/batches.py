@@ -172,7 +172,6 @@ class Collator:
 
     encoder: TextEncoder
     image_size: tuple[int, int]
-    max_prompt_tokens: int
     cache: FeatureCache | None = None
     pad_to: int = 1
 
@@ -182,7 +181,7 @@ class Collator:
         order = sorted(range(len(groups)), key=lambda page: features[page] is not None)
         stored = [row for page in order if (row := features[page]) is not None]
         examples = [example for page in order for example in groups[page]]
-        prompts = [self._prompt(example) for example in examples]
+        prompts = [self.encoder.encode(example.prompt) for example in examples]
         labels = [self.encoder.encode(example.target) for example in examples]
         width, height = self.image_size
         fresh = [self._pixels(groups[page][0]) for page in order if features[page] is None]
@@ -196,15 +195,6 @@ class Collator:
             labels=_padded(labels, IGNORED, self.pad_to),
             examples=tuple(examples),
         )
-
-    def _prompt(self, example: Example) -> list[int]:
-        ids = self.encoder.encode(example.prompt)
-        if len(ids) > self.max_prompt_tokens:
-            raise InputError(
-                f"sample {example.sample.id}, supervision {example.supervision.id}: a question of "
-                f"{len(ids)} tokens; the model takes {self.max_prompt_tokens} beside the image"
-            )
-        return ids
 
     def _stored(self, example: Example) -> Tensor | None:
         return self.cache.get(example.image.sha256) if self.cache is not None else None
@@ -223,12 +213,14 @@ def _padded(rows: Sequence[Sequence[int]], fill: int, multiple: int) -> Tensor:
 class PageReader:
     """Reads the pages of some sets as batches, for a model and a template.
 
-    `workers` processes read ahead; 0 reads in this process.
+    A question is shortened where its prompt has more than `max_prompt_tokens`. `workers` processes
+    read ahead; 0 reads in this process.
     """
 
     sets: tuple[SampleSet, ...]
     template: PromptTemplate
     collate: Collator
+    max_prompt_tokens: int
     workers: int
 
     def batches(self, plan: Sequence[Groups]) -> Iterator[Batch]:
@@ -252,10 +244,9 @@ class PageReader:
 
     def _examples(self, group: Group) -> list[Example]:
         sample = self.sets[group.data][group.page]
-        return [
-            self.template.example(sample, sample.supervisions[question])
-            for question in group.questions
-        ]
+        examples = [self.template.example(sample, sample.supervisions[q]) for q in group.questions]
+        count = self.collate.encoder.count
+        return [self.template.fit(example, self.max_prompt_tokens, count) for example in examples]
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 import torch
+from einops import rearrange, reduce
 from torch import Tensor
 from torch.nn import functional
 from transformers import Florence2ForConditionalGeneration
@@ -25,23 +26,27 @@ TOLERANCE = 1e-4
 def question_losses(logits: Tensor, labels: Tensor) -> Tensor:
     """Cross-entropy in float32, summed over each question's labels that are not -100: [Q]."""
     losses = functional.cross_entropy(
-        logits.float().flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="none"
+        rearrange(logits.float(), "q t v -> (q t) v"),
+        rearrange(labels, "q t -> (q t)"),
+        ignore_index=IGNORED,
+        reduction="none",
     )
-    return losses.view(labels.shape).sum(dim=1)
+    return reduce(losses, "(q t) -> q", "sum", q=len(labels))
 
 
-@torch.no_grad()
 def check_start(florence: Florence, batch: Batch) -> Iterator[str]:
     """The checks before the first step, in float32 and without dropout; a line for each.
 
     Raises `InputError` for the first that fails.
     """
     model = florence.model.eval()
-    logits = florence.grouped(batch)
-    loss = float(question_losses(logits, batch.labels).sum()) / batch.target_tokens
-    yield _check_loss(florence, batch, loss)
-    yield _check_padding(model, batch, loss)
-    yield _check_question(model, batch, logits)
+    with torch.no_grad():
+        logits = florence.grouped(batch)
+        loss = float(question_losses(logits, batch.labels).sum()) / batch.target_tokens
+        yield _check_loss(florence, batch, loss)
+        yield _check_padding(model, batch, loss)
+        yield _check_question(model, batch, logits)
+    yield _check_gradients(florence, batch)
 
 
 def _check_loss(florence: Florence, batch: Batch, ours: float) -> str:
@@ -115,6 +120,23 @@ def _check_question(model: Florence2ForConditionalGeneration, batch: Batch, logi
             "or a mask that hides the question teaches a model to guess"
         )
     return f"the question matters: another one moves a logit by {largest:.2g}"
+
+
+def _check_gradients(florence: Florence, batch: Batch) -> str:
+    """What is trained has a gradient, and what is frozen has none."""
+    loss = question_losses(florence.grouped(batch), batch.labels).sum()
+    loss.backward()  # type: ignore[no-untyped-call]
+    trained, frozen = 0, 0
+    for name, parameter in florence.model.named_parameters():
+        if parameter.requires_grad == (parameter.grad is None):
+            what = "trained and has no" if parameter.requires_grad else "frozen and has a"
+            raise InputError(f"the gradient check failed: {name} is {what} gradient")
+        trained += parameter.requires_grad
+        frozen += not parameter.requires_grad
+    florence.model.zero_grad()
+    adapted = sum("lora_A" in name for name, _ in florence.model.named_parameters())
+    adapters = f", adapters in {adapted} layers" if adapted else ""
+    return f"{trained} tensors have a gradient, {frozen} frozen ones have none{adapters}"
 
 
 def _close(one: float, other: float) -> bool:

@@ -100,6 +100,9 @@ class TrainConfig:
     """Longest answer in an evaluation, in tokens."""
     save_every: int | None = None
     """Steps between checkpoints to resume from; by default an epoch's."""
+    keep_best: bool = True
+    """The model that stays is the best one; without evaluation, or with --no-keep-best, the
+    last."""
     keep_last: int = 1
     """How many of those checkpoints stay."""
     resume: bool = False

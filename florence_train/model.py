@@ -78,9 +78,7 @@ class Florence:
     @property
     def collator(self) -> Collator:
         """What turns examples into this model's batches."""
-        return Collator(
-            self.text_encoder, self.image_size, self.max_prompt_tokens, cache=self.cache
-        )
+        return Collator(self.text_encoder, self.image_size, cache=self.cache)
 
     @property
     def grouped(self) -> GroupedFlorence:

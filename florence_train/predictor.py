@@ -47,8 +47,11 @@ def predict(config: PredictConfig) -> int:
     samples = SampleSet.from_shards(config.data)
     if config.limit is not None:
         samples = samples.subset(first=config.limit)
-    reader = PageReader((samples,), template, florence.collator, config.workers)
-    groups = _by_length(samples, template, florence.text_encoder)
+    limit = florence.max_prompt_tokens
+    reader = PageReader((samples,), template, florence.collator, limit, config.workers)
+    groups, shortened = _by_length(samples, template, florence.text_encoder, limit)
+    if shortened:
+        accelerator.print(f"{shortened} questions shortened to fit {limit} tokens")
     if not groups:
         raise InputError(f"{config.data}: no question in it")
     out = Path(config.out)
@@ -96,16 +99,21 @@ def predict(config: PredictConfig) -> int:
     return count
 
 
-def _by_length(samples: SampleSet, template: PromptTemplate, encoder: TextEncoder) -> list[Group]:
-    """One group a page, pages with long questions last: a batch is padded to its longest one."""
-    lengths: dict[Group, int] = {}
+def _by_length(
+    samples: SampleSet, template: PromptTemplate, encoder: TextEncoder, limit: int
+) -> tuple[list[Group], int]:
+    """One group a page, pages with long questions last: a batch is padded to its longest one.
+
+    Also returns how many prompts have more than `limit` tokens.
+    """
+    longest: dict[Group, int] = {}
+    shortened = 0
     for page, sample in enumerate(samples):
         if sample.supervisions:
-            group = Group(page, tuple(range(len(sample.supervisions))))
-            lengths[group] = max(
-                len(encoder.encode(example.prompt)) for example in template.examples(sample)
-            )
-    return sorted(lengths, key=lambda group: (lengths[group], group.page))
+            lengths = [encoder.count(example.prompt) for example in template.examples(sample)]
+            longest[Group(page, tuple(range(len(lengths))))] = max(lengths)
+            shortened += sum(length > limit for length in lengths)
+    return sorted(longest, key=lambda group: (longest[group], group.page)), shortened
 
 
 def _positions(part: Groups) -> list[tuple[int, int]]:

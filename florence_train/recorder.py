@@ -139,6 +139,9 @@ class Recorder:
                 step_tokens += count
         if step_tokens:
             self._note = f"loss {step_loss / step_tokens:.3f}, waiting {window.data_share:.0%}"
+            if (peak := self._peak_flops()) is not None:
+                memory = torch.cuda.max_memory_allocated() / 1e9
+                self._note += f", MFU {window.flops / window.seconds / peak:.0%}, {memory:.1f} GB"
 
     def _flops(self, batch: Batch) -> int:
         """Of the forward and backward pass of a batch, at its padded shapes."""

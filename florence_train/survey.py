@@ -17,13 +17,15 @@ class Survey:
     """The questions that can be used, and what is known of them without decoding a page.
 
     `groups` has a list for each set, with a page's usable questions to a group; `documents` has the
-    same groups by (source, document id). `left_out` counts the other questions by reason. `longest`
-    is the group with the longest target. `images` are the content hashes of the pages.
+    same groups by (source, document id). `left_out` counts the other questions by reason,
+    `shortened` those whose prompt is too long as it is. `longest` is the group with the longest
+    target. `images` are the content hashes of the pages.
     """
 
     groups: tuple[tuple[Group, ...], ...]
     documents: dict[tuple[str, str], list[Group]]
     left_out: Counter[str]
+    shortened: int
     longest: Group
     images: frozenset[str]
 
@@ -61,6 +63,7 @@ def survey(
     sets: Sequence[SampleSet],
     template: PromptTemplate,
     encoder: TextEncoder,
+    max_prompt_tokens: int,
     max_target_tokens: int,
 ) -> Survey:
     """Read the texts of the sets once.
@@ -72,20 +75,21 @@ def survey(
     groups: list[tuple[Group, ...]] = []
     documents: dict[tuple[str, str], list[Group]] = {}
     images = set()
-    longest = (0, Group(0, ()))
+    shortened, longest = 0, (0, Group(0, ()))
     for index, samples in enumerate(sets):
         found = []
         for page, sample in enumerate(samples):
             images.add(sample.image.sha256)
             questions, most = [], 0
             for number, example in enumerate(template.examples(sample)):
-                tokens = len(encoder.encode(example.target))
+                tokens = encoder.count(example.target)
                 if not any(example.target):
                     left_out["no answer"] += 1
                 elif tokens > max_target_tokens:
                     left_out[f"an answer of more than {max_target_tokens} tokens"] += 1
                 else:
                     questions.append(number)
+                    shortened += encoder.count(example.prompt) > max_prompt_tokens
                     most = max(most, tokens)
             if questions:
                 group = Group(page, tuple(questions), index)
@@ -99,4 +103,4 @@ def survey(
                 "questions with an answer within --max-target-tokens are needed"
             )
         groups.append(tuple(found))
-    return Survey(tuple(groups), documents, left_out, longest[1], frozenset(images))
+    return Survey(tuple(groups), documents, left_out, shortened, longest[1], frozenset(images))

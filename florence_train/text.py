@@ -41,6 +41,10 @@ class TextEncoder:
                 ids.extend(self._plain.encode(part).ids)
         return [*ids, self.eos]
 
+    def count(self, text: Text) -> int:
+        """How many ids `encode` gives, `<s>` and `</s>` included."""
+        return len(self.encode(text))
+
     def _token(self, token: Token) -> int:
         index = self._tokenizer.convert_tokens_to_ids(token.text)
         if index is None or index == self._unknown:

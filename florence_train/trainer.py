@@ -89,6 +89,8 @@ def train(config: TrainConfig) -> TrainResult:
     steps = steps[: config.max_steps]
     for reason, count in found.left_out.items():
         tell(f"{count} questions left out: {reason}")
+    if found.shortened:
+        tell(f"{found.shortened} questions shortened to fit {florence.max_prompt_tokens} tokens")
     evaluator = None
     if config.eval_data:
         eval_reader, eval_found = _data(config.eval_data, config, florence)
@@ -192,10 +194,11 @@ def train(config: TrainConfig) -> TrainResult:
                 progress.stale = 0 if better else progress.stale + 1
                 if better:
                     progress.best = evaluation.score
+                if better and config.keep_best:
                     run.save_model(directory, florence, accelerator)
             if number % save_every == 0 or last or ended == "interrupted":
                 recorder.flush()
-                if evaluator is None:
+                if evaluator is None or not config.keep_best:
                     run.save_model(directory, florence, accelerator)
                 save_checkpoint(
                     directory, accelerator, grouped, optimizer, progress, config.keep_last
@@ -268,9 +271,10 @@ def _data(
     """The reader of some shard sets and what is in them."""
     template = prompt_template(str(florence.template), reference=config.reference, seed=config.seed)
     samples = tuple(SampleSet.from_shards(path) for path in sets)
-    found = survey(samples, template, florence.text_encoder, config.max_target_tokens)
+    limit = florence.max_prompt_tokens
+    found = survey(samples, template, florence.text_encoder, limit, config.max_target_tokens)
     collator = replace(florence.collator, pad_to=COMPILED_LENGTH if config.compile else 1)
-    return PageReader(samples, template, collator, config.workers), found
+    return PageReader(samples, template, collator, limit, config.workers), found
 
 
 def _trains(module: nn.Module) -> bool:

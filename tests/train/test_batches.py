@@ -72,7 +72,7 @@ def test_only_so_many_questions_of_a_page_come_together() -> None:
 
 def test_a_batch_equals_the_official_processors(samples: SampleSet) -> None:
     florence = load_florence("tiny")
-    reader = PageReader((samples,), prompt_template("docvqa"), florence.collator, workers=0)
+    reader = PageReader((samples,), prompt_template("docvqa"), florence.collator, 400, workers=0)
     groups = all_questions(samples)[:3]
     batch = reader.batch(tuple(groups))
     pictures = [decode(samples[g.page].image.read(), "page") for g in groups for _ in g.questions]
@@ -94,7 +94,7 @@ def test_a_batch_equals_the_official_processors(samples: SampleSet) -> None:
 
 def test_labels_are_framed_and_padded_with_the_ignored_value(samples: SampleSet) -> None:
     florence = load_florence("tiny")
-    reader = PageReader((samples,), prompt_template("docvqa"), florence.collator, workers=0)
+    reader = PageReader((samples,), prompt_template("docvqa"), florence.collator, 400, workers=0)
     batch = reader.batch((Group(3, (0, 1, 2, 3)),))
     assert len({len(example.target[0]) for example in batch.examples}) > 1
     for labels, example in zip(batch.labels, batch.examples, strict=True):
@@ -110,8 +110,8 @@ def test_worker_processes_read_the_same_batches(samples: SampleSet) -> None:
     florence = load_florence("tiny")
     template = prompt_template("docvqa")
     plan = Plan((tuple(all_questions(samples)),), 4, 0).epoch(0)
-    alone = PageReader((samples,), template, florence.collator, workers=0).batches(plan)
-    helped = PageReader((samples,), template, florence.collator, workers=2).batches(plan)
+    alone = PageReader((samples,), template, florence.collator, 400, workers=0).batches(plan)
+    helped = PageReader((samples,), template, florence.collator, 400, workers=2).batches(plan)
     for one, other in zip(alone, helped, strict=True):
         assert torch.equal(one.pixels, other.pixels)
         assert torch.equal(one.labels, other.labels)

@@ -81,7 +81,7 @@ def test_batched_answers_equal_those_of_plain_generate_one_by_one(
     with torch.no_grad():
         for parameter in florence.model.parameters():
             parameter.add_(0.05 * parameter.std() * torch.randn(parameter.shape, generator=_noise))
-    reader = PageReader((samples,), prompt_template("docvqa"), florence.collator, workers=0)
+    reader = PageReader((samples,), prompt_template("docvqa"), florence.collator, 400, workers=0)
     groups = [Group(p, tuple(range(len(s.supervisions)))) for p, s in enumerate(samples)]
     together = answer(florence, reader.batch(tuple(groups)), num_beams, max_new_tokens=20)
     alone = []
@@ -252,7 +252,7 @@ def test_confidence_is_the_probability_of_the_answers_tokens(
     with torch.no_grad():
         for parameter in florence.model.parameters():
             parameter.add_(0.05 * parameter.std() * torch.randn(parameter.shape, generator=_noise))
-    reader = PageReader((samples,), prompt_template("docvqa"), florence.collator, workers=0)
+    reader = PageReader((samples,), prompt_template("docvqa"), florence.collator, 400, workers=0)
     batch = reader.batch((Group(3, (0, 1, 2, 3)), Group(2, (0, 1))))
     answers = answer(florence, batch, num_beams=1, max_new_tokens=40)
     # The plain way: give the model its own answers as labels and multiply the probabilities.
