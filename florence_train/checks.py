@@ -40,7 +40,8 @@ def check_start(florence: Florence, batch: Batch) -> Iterator[str]:
     Raises `InputError` for the first that fails.
     """
     model = florence.model.eval()
-    with torch.no_grad():
+    # Convolutions take TF32 on a GPU unless they are told not to.
+    with torch.no_grad(), torch.backends.cudnn.flags(allow_tf32=False):
         logits = florence.grouped(batch)
         loss = float(question_losses(logits, batch.labels).sum()) / batch.target_tokens
         yield _check_loss(florence, batch, loss)

@@ -183,6 +183,8 @@ class PredictConfig:
     """Add the probability that the model gives to the answer, 0 to 1, to each row."""
     resume: bool = False
     """Answer only what an interrupted prediction to the same --out left unanswered."""
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Of matrix products; auto is bfloat16 where the GPU has it, float16 on older ones."""
     workers: int = 2
     """Processes that read and decode pages; 0 does it in this process."""
     seed: int = 0

@@ -14,8 +14,9 @@ tried again later."""
 class StopRequest:
     """While it is entered, the first SIGTERM or SIGINT is noted; a second one acts as usual."""
 
+    made = False
+
     def __init__(self) -> None:
-        self.made = False
         self._usual: dict[int, object] = {}
 
     def _note(self, number: int, frame: FrameType | None) -> None:

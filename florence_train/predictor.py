@@ -24,6 +24,7 @@ from florence_data.prompts import Example, PromptTemplate, prompt_template
 from florence_train.batches import Batch, Group, Groups, PageReader, pack
 from florence_train.config import PredictConfig
 from florence_train.model import Florence, load_florence, resolve_template
+from florence_train.precision import mixed_precision
 from florence_train.progress import progress_bar
 from florence_train.text import TextEncoder
 
@@ -41,7 +42,7 @@ def predict(config: PredictConfig) -> int:
     The rows stand in the order of the set. All processes of a launch call this, each answers its
     share. Raises `InputError` for what cannot be used.
     """
-    accelerator = Accelerator()
+    accelerator = Accelerator(mixed_precision=mixed_precision(config.precision))
     florence = load_florence(config.model, config.seed)
     template = prompt_template(resolve_template(florence.template, config.template))
     samples = SampleSet.from_shards(config.data)
@@ -76,9 +77,10 @@ def predict(config: PredictConfig) -> int:
         task = progress.add_task("predict", total=len(plan), questions=0, note="")
         count = 0
         for part, batch in zip(plan, reader.batches(plan), strict=True):
-            answers = answer(
-                florence, batch.to(accelerator.device), config.num_beams, config.max_new_tokens
-            )
+            with accelerator.autocast():
+                answers = answer(
+                    florence, batch.to(accelerator.device), config.num_beams, config.max_new_tokens
+                )
             for at, example, (text, confidence) in zip(
                 _positions(part), batch.examples, answers, strict=True
             ):
@@ -123,7 +125,7 @@ def _positions(part: Groups) -> list[tuple[int, int]]:
 def _identity(config: PredictConfig, template: PromptTemplate) -> str:
     """Short for everything that the answers depend on."""
     told = (config.model, config.seed, config.data, config.limit, template.name)
-    generation = (config.num_beams, config.max_new_tokens, config.confidence)
+    generation = (config.num_beams, config.max_new_tokens, config.confidence, config.precision)
     return hashlib.sha256(repr((told, generation)).encode()).hexdigest()[:12]
 
 

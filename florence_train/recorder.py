@@ -197,8 +197,9 @@ class Recorder:
         self._accelerator.log(values, step=number)
         for tracker in self._accelerator.trackers:
             for position, shown in enumerate(evaluation.shown):
-                caption = f"answers/{position}: {shown.question} -> {shown.prediction}"
-                tracker.log_images({caption: shown.picture[None]}, step=number, dataformats="NHWC")
+                name = f"answers/{position}: {shown.question}"
+                tracker.log({f"{name} (answer)": shown.prediction}, step=number)
+                tracker.log_images({name: shown.picture[None]}, step=number, dataformats="NHWC")
         self._say(
             f"step {number}: eval loss {evaluation.loss:.4f}, "
             f"{evaluation.metric} {evaluation.score:.4f}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,11 +10,11 @@ from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object, set_seed
+from accelerate.utils import DistributedType, gather_object, set_seed
 from torch import Tensor, nn
 from torch.optim import AdamW
 
-from florence_data import SampleSet
+from florence_data import InputError, SampleSet
 from florence_data.prompts import prompt_template
 from florence_train import run
 from florence_train.activation_checkpointing import checkpoint_activations
@@ -34,6 +35,7 @@ from florence_train.model import (
     resolve_template,
     set_train_mode,
 )
+from florence_train.precision import mixed_precision
 from florence_train.recorder import Recorder, Step
 from florence_train.survey import Survey, survey
 from florence_train.timing import Stopwatch
@@ -70,14 +72,16 @@ def train(config: TrainConfig) -> TrainResult:
     """
     # Set up: the model, the data, the plan of all steps.
     accelerator = Accelerator(
-        mixed_precision=_mixed_precision(config.precision),
+        mixed_precision=mixed_precision(config.precision),
         log_with=list(config.track) or None,
         project_dir=config.out,
     )
+    _refuse_unsupported(accelerator)
     device, rank, world = accelerator.device, accelerator.process_index, accelerator.num_processes
     tell = accelerator.print
     set_seed(config.seed)
     florence = _model(config)
+    florence.model.to(device)
     frozen = {name: p for name, p in florence.model.named_parameters() if not p.requires_grad}
     before = fingerprints(frozen)
     reader, found = _data(config.data, config, florence)
@@ -102,7 +106,8 @@ def train(config: TrainConfig) -> TrainResult:
             tell(f"warning: {overlap}")
 
     # Check, before anything is written.
-    for line in check_start(florence, reader.batch(pack(steps[0], PROBE_QUESTIONS)[0])):
+    probe = reader.batch(pack(steps[0], PROBE_QUESTIONS)[0]).to(device)
+    for line in check_start(florence, probe):
         tell(f"check: {line}")
     _tune(florence, config)
     if config.dry_run:
@@ -145,15 +150,14 @@ def train(config: TrainConfig) -> TrainResult:
     eval_every, save_every = config.eval_every or per_epoch, config.save_every or per_epoch
     evaluation: Evaluation | None = None
     ended: Literal["finished", "early", "interrupted"] = "finished"
+    if _is_out_of_patience(config, progress):
+        shares, ended = [], "early"
     with (
         StopRequest() as stop,
         Recorder(config, accelerator, florence, progress, len(steps)) as recorder,
         memory_advice(config),
     ):
         for number, share in enumerate(shares, start=progress.step + 1):
-            if config.patience is not None and progress.stale >= config.patience:
-                ended = "early"
-                break
             set_train_mode(florence.model)
             for group in optimizer.param_groups:
                 group["lr"] = config.lr * _rate(number - 1, config.warmup_steps, len(steps))
@@ -196,14 +200,16 @@ def train(config: TrainConfig) -> TrainResult:
                     progress.best = evaluation.score
                 if better and config.keep_best:
                     run.save_model(directory, florence, accelerator)
-            if number % save_every == 0 or last or ended == "interrupted":
+                if _is_out_of_patience(config, progress):
+                    ended = "early"
+            if number % save_every == 0 or last or ended != "finished":
                 recorder.flush()
                 if evaluator is None or not config.keep_best:
                     run.save_model(directory, florence, accelerator)
                 save_checkpoint(
                     directory, accelerator, grouped, optimizer, progress, config.keep_last
                 )
-            if ended == "interrupted":
+            if ended != "finished":
                 break
         recorder.flush()
 
@@ -219,14 +225,20 @@ def train(config: TrainConfig) -> TrainResult:
     return TrainResult(directory, progress.step, recorder.loss, evaluation, ended)
 
 
-def _mixed_precision(precision: str) -> str:
-    """What accelerate calls a precision; `auto` is the best that the device multiplies fast."""
-    if precision == "auto":
-        if not torch.cuda.is_available():
-            return "no"
-        # bfloat16 is emulated before compute capability 8 (T4, V100).
-        return "bf16" if torch.cuda.get_device_capability() >= (8, 0) else "fp16"
-    return {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}[precision]
+def _refuse_unsupported(accelerator: Accelerator) -> None:
+    """Refuse a launch whose processes would not train together as this loop expects."""
+    kind = accelerator.distributed_type
+    if kind not in (DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_CPU):
+        raise InputError(
+            f"launched as {kind.value}; one process or data parallelism (DDP) is accepted: the "
+            "large model with its optimiser's state takes 13 GB, which fits one GPU"
+        )
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    if launched != accelerator.num_processes:
+        raise InputError(
+            f"launched in {launched} processes, of which accelerate sees "
+            f"{accelerator.num_processes}; on CPUs, ACCELERATE_USE_CPU=true or --cpu is needed"
+        )
 
 
 def _model(config: TrainConfig) -> Florence:
@@ -262,7 +274,8 @@ def _tune(florence: Florence, config: TrainConfig) -> None:
             parts.language_model.decoder,
         ):
             part.compile()
-    torch.set_float32_matmul_precision("high")  # TF32 for what autocast leaves in float32
+    if torch.cuda.is_available():
+        torch.set_float32_matmul_precision("high")  # TF32 for what autocast leaves in float32
 
 
 def _data(
@@ -275,6 +288,10 @@ def _data(
     found = survey(samples, template, florence.text_encoder, limit, config.max_target_tokens)
     collator = replace(florence.collator, pad_to=COMPILED_LENGTH if config.compile else 1)
     return PageReader(samples, template, collator, limit, config.workers), found
+
+
+def _is_out_of_patience(config: TrainConfig, progress: Progress) -> bool:
+    return config.patience is not None and progress.stale >= config.patience
 
 
 def _trains(module: nn.Module) -> bool:

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 import tyro
 
-from florence_data import Sample
+from florence_data import InputError, Sample
 from florence_train import PredictConfig, TrainConfig, predict, train
+from florence_train.interruption import StopRequest
 
 OPTIONS = [
     *("--model", "tiny", "--lr", "1e-3", "--epochs", "3", "--batch-size", "5", "--workers", "0"),
@@ -64,6 +65,35 @@ def test_two_processes_have_the_losses_of_one(
         for name in ("step", "questions", "pages", "eval_score"):
             assert together.get(name) == alone.get(name)
     assert sum(line.get("questions", 0) for line in two) == 3 * 20
+
+
+def test_a_checkpoint_of_one_process_goes_on_in_two(
+    repository: Path, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ["--data", str(shards), "--out", str(tmp_path / "run"), *OPTIONS]
+    with monkeypatch.context() as patch:
+        patch.setattr(StopRequest, "made", True)
+        config = tyro.cli(TrainConfig, args=[*options, "--save-every", "2"])
+        assert train(config).ended == "interrupted"
+    done = launch(2, repository / "tools" / "train.py", *options, "--resume")
+    assert done.returncode == 0, done.stderr
+    assert "2 processes instead of 1: the same questions in the same steps" in done.stdout
+    train(
+        tyro.cli(
+            TrainConfig, args=["--data", str(shards), "--out", str(tmp_path / "one"), *OPTIONS]
+        )
+    )
+    for alone, together in zip(log(tmp_path / "one"), log(tmp_path / "run"), strict=True):
+        assert together["loss"] == pytest.approx(alone["loss"], rel=1e-4)
+
+
+def test_processes_that_do_not_see_each_other_are_refused(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    options = ["--data", str(shards), "--out", str(tmp_path / "run"), *OPTIONS]
+    with pytest.raises(InputError, match="launched in 2 processes, of which accelerate sees 1"):
+        train(tyro.cli(TrainConfig, args=options))
 
 
 def test_two_processes_answer_as_one_does(repository: Path, shards: Path, tmp_path: Path) -> None:
