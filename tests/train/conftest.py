@@ -13,6 +13,7 @@ import pytest
 
 from florence_data import Image, Sample, SampleSet, Supervision
 from florence_data.shard_writer import ShardWriter
+from florence_train import TrainConfig
 
 FACTS = {
     "What is the total?": lambda rng: f"${rng.randint(1, 999)}.{rng.randint(10, 99)}",
@@ -77,3 +78,20 @@ def shards(
 def samples(shards: Path) -> SampleSet:
     """The shard set, opened."""
     return SampleSet.from_shards(shards)
+
+
+@pytest.fixture
+def config(shards: Path, tmp_path: Path) -> TrainConfig:
+    """A few steps of the tiny model on the eight pages, every one logged."""
+    return TrainConfig(
+        data=(str(shards),),
+        out=str(tmp_path / "run"),
+        model="tiny",
+        lr=1e-3,
+        epochs=10,
+        max_steps=8,
+        batch_size=8,
+        log_every=1,
+        save_every=2,
+        workers=0,
+    )

@@ -16,22 +16,6 @@ from florence_train.batches import Batch
 from florence_train.model import GroupedFlorence
 
 
-@pytest.fixture
-def config(shards: Path, tmp_path: Path) -> TrainConfig:
-    return TrainConfig(
-        data=(str(shards),),
-        out=str(tmp_path / "run"),
-        model="tiny",
-        lr=1e-3,
-        epochs=10,
-        max_steps=8,
-        batch_size=8,
-        log_every=1,
-        save_every=2,
-        workers=0,
-    )
-
-
 def log(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
 
