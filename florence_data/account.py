@@ -16,7 +16,8 @@ class Tally:
 
     def drop(self, reason: str, count: int = 1) -> None:
         """Count some as dropped; the reason is a short phrase without an id or a number."""
-        self.dropped[reason] += count
+        if count:
+            self.dropped[reason] += count
 
     @property
     def balanced(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from itertools import accumulate
 from typing import Any, Protocol
 
@@ -56,9 +56,6 @@ class Mapped:
     def __len__(self) -> int:
         return len(self.source)
 
-    def at_epoch(self, epoch: int) -> Mapped:
-        return replace(self, source=at_epoch(self.source, epoch))
-
     def read(self, start: int, stop: int, account: Account) -> Iterator[Sample]:
         for before in self.source.read(start, stop, account):
             after = self.function(before)
@@ -81,9 +78,6 @@ class Filtered:
     def __len__(self) -> int:
         return len(self.source)
 
-    def at_epoch(self, epoch: int) -> Filtered:
-        return replace(self, source=at_epoch(self.source, epoch))
-
     def read(self, start: int, stop: int, account: Account) -> Iterator[Sample]:
         for sample in self.source.read(start, stop, account):
             if self.predicate(sample):
@@ -102,9 +96,6 @@ class Selected:
     def __len__(self) -> int:
         return len(self.positions)
 
-    def at_epoch(self, epoch: int) -> Selected:
-        return replace(self, source=at_epoch(self.source, epoch))
-
     def read(self, start: int, stop: int, account: Account) -> Iterator[Sample]:
         for begin, end in _runs(self.positions, start, min(stop, len(self.positions))):
             yield from self.source.read(begin, end, account)
@@ -118,9 +109,6 @@ class Concatenated:
 
     def __len__(self) -> int:
         return sum(map(len, self.sources))
-
-    def at_epoch(self, epoch: int) -> Concatenated:
-        return Concatenated(tuple(at_epoch(source, epoch) for source in self.sources))
 
     def read(self, start: int, stop: int, account: Account) -> Iterator[Sample]:
         for source in self.sources:
@@ -139,9 +127,6 @@ class Repeated:
 
     def __len__(self) -> int:
         return len(self.source) * self.times
-
-    def at_epoch(self, epoch: int) -> Repeated:
-        return replace(self, source=at_epoch(self.source, epoch))
 
     def read(self, start: int, stop: int, account: Account) -> Iterator[Sample]:
         size = len(self.source)
@@ -171,10 +156,6 @@ class Mixed:
     def __len__(self) -> int:
         return sum(self.shares)
 
-    def at_epoch(self, epoch: int) -> Mixed:
-        sources = tuple(at_epoch(source, epoch) for source in self.sources)
-        return replace(self, sources=sources, epoch=epoch)
-
     def read(self, start: int, stop: int, account: Account) -> Iterator[Sample]:
         order = Permutation(len(self), "mix", self.seed, self.epoch)
         ends = list(accumulate(self.shares))
@@ -202,9 +183,45 @@ def shares(weights: Sequence[float], total: int) -> tuple[int, ...]:
 
 
 def at_epoch(source: Source, epoch: int) -> Source:
-    """The source as it is in a later epoch; itself, unless a mix in it changes with the epoch."""
-    advance: Callable[[int], Source] | None = getattr(source, "at_epoch", None)
-    return source if advance is None else advance(epoch)
+    """The source as it is in a later epoch; only a mix in it changes with the epoch."""
+    source = _rebuilt(source, lambda inner: at_epoch(inner, epoch))
+    return replace(source, epoch=epoch) if isinstance(source, Mixed) else source
+
+
+def without_images(source: Source) -> Source:
+    """The source with images left where they are, if it or what it is built on can do that.
+
+    A source that can has a method `without_images`, which returns another source: of the same
+    samples, their images without bytes but with a location.
+    """
+    leave: Callable[[], Source] | None = getattr(source, "without_images", None)
+    return _rebuilt(source, without_images) if leave is None else leave()
+
+
+def _rebuilt(source: Source, change: Callable[[Source], Source]) -> Source:
+    """An operator over changed sources; any other source as it is."""
+    if isinstance(source, Mapped | Filtered | Selected | Repeated):
+        return replace(source, source=change(source.source))
+    if isinstance(source, Concatenated | Mixed):
+        return replace(source, sources=tuple(map(change, source.sources)))
+    return source
+
+
+def versions(part: object) -> Iterator[str]:
+    """What tells whether a source gives other samples than before, from all it is built on.
+
+    A part that can tell has a method `version`, which returns a text that is another one where what
+    it reads has changed; parts are the fields of dataclasses, and the members of tuples.
+    """
+    version: Callable[[], str] | None = getattr(part, "version", None)
+    if version is not None:
+        yield version()
+    elif is_dataclass(part):
+        for field in fields(part):
+            yield from versions(getattr(part, field.name))
+    elif isinstance(part, tuple):
+        for member in part:
+            yield from versions(member)
 
 
 def _runs(positions: Sequence[int], start: int, stop: int) -> Iterator[tuple[int, int]]:

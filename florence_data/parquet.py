@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from florence_data import storage
 from florence_data.errors import InputError
 
 Positions = Sequence[int] | npt.NDArray[np.int64]
@@ -69,6 +70,10 @@ class ParquetRows:
 
     def __len__(self) -> int:
         return self._ends[-1]
+
+    def version(self) -> str:
+        """A text that is another one where a file was changed."""
+        return "; ".join(map(storage.version, dict.fromkeys(group.url for group in self.groups)))
 
     def take(self, positions: Positions, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
         """The rows at ascending positions, with the given columns as Python values.

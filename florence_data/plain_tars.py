@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pyarrow as pa
 from msgspec.structs import replace
 
 from florence_data.account import Account
@@ -26,11 +27,13 @@ from florence_data.sample import Image, Sample, Supervision
 from florence_data.shard_format import (
     DESCRIPTION,
     INDEX,
+    UNFINISHED,
     Description,
     ImageDescription,
     ShardDescription,
 )
-from florence_data.shard_sealing import index_table, publish
+from florence_data.shard_index import index_batch, write_index
+from florence_data.shard_sealing import publish
 from florence_data.storage import Directory, open_directory, split_url
 from florence_data.tar_members import Member, tar_members
 
@@ -206,25 +209,33 @@ def index_tars(url: str | Path) -> Description:
         raise InputError(f"{directory.url}: no .tar files; found {len(names)} other files")
     account = Account()
     shards: list[ShardDescription] = []
-    rows: list[tuple[Any, ...]] = []
-    for number, tar in enumerate(tars):
-        before = len(rows)
-        for entry, sample in _samples(directory, tar, account):
-            account.keep_page(len(sample.supervisions))
-            rows.append(_index_row(number, entry, sample))
-        size, digest = directory.checksum(tar)
-        shards.append(
-            ShardDescription(
-                name=tar,
-                bytes=size,
-                sha256=digest,
-                split=tar.removesuffix(".tar"),
-                samples=len(rows) - before,
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for number, tar in enumerate(tars):
+            rows = []
+            for entry, sample in _samples(directory, tar, account):
+                account.keep_page(len(sample.supervisions))
+                rows.append(_index_row(number, entry, sample))
+            size, checksum = directory.checksum(tar)
+            shards.append(
+                ShardDescription(
+                    name=tar,
+                    bytes=size,
+                    checksum=checksum,
+                    split=tar.removesuffix(".tar"),
+                    samples=len(rows),
+                )
             )
-        )
+            yield index_batch(rows)
+
+    try:
+        index = write_index(directory, f"{UNFINISHED}/{INDEX}", batches())
+    except BaseException:
+        directory.remove(UNFINISHED)
+        raise
     return publish(
         directory,
-        index_table(rows),
+        index,
         shards,
         account=account,
         images=ImageDescription(),

@@ -8,10 +8,12 @@ and URLs can name any file, so that they are followed only where the reader says
 from __future__ import annotations
 
 import gzip
-import io
-import os.path
+import os
+import tempfile
 import zlib
+from array import array
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import IO, cast
 
@@ -19,6 +21,7 @@ import msgspec
 from msgspec.structs import replace
 
 from florence_data import storage
+from florence_data.account import Account
 from florence_data.errors import InputError
 from florence_data.sample import Location, Sample
 
@@ -64,31 +67,95 @@ def _relative(path: str, folder: str) -> str:
     return str(Path(path).resolve()) if relative.startswith("..") else relative
 
 
-def read_lines(path: str | Path, anywhere: bool = False) -> Iterator[Sample]:
-    """The samples of a file, compressed or not.
+class SampleLines:
+    """A file of lines as a source. Pickled, it is the file's name: another process opens it anew.
 
-    Raises `InputError` with the line that is no sample, whose image has neither bytes nor a
-    location, or, without `anywhere`, whose image is not below the file's directory.
+    Opening finds the lines, in one pass over the file, and keeps 16 bytes for each; a sample is
+    read when it is asked for. A compressed or a remote file is unpacked into a temporary one.
+
+    Raises `InputError` if the file cannot be read, and for a line of `LONGEST_LINE` bytes.
     """
-    folder, _ = storage.split_url(path)
-    data = storage.read(path)
-    file: IO[bytes] = io.BytesIO(data)
-    if data.startswith(_MAGIC):
-        file = cast(IO[bytes], gzip.GzipFile(fileobj=file))
-    number = 0
-    while True:
-        number += 1
-        where = f"{path}, line {number}"
-        try:
-            line = file.readline(LONGEST_LINE)
-        except (OSError, EOFError, zlib.error) as error:
-            raise InputError(f"{where}: not a gzip file, or damaged: {error}") from None
-        if not line:
-            return
-        if len(line) == LONGEST_LINE:
-            raise InputError(f"{where}: longer than {LONGEST_LINE} bytes")
-        if line.strip():
-            yield _placed(Sample.from_json(line, where), folder, anywhere, where)
+
+    def __init__(self, path: str | Path, anywhere: bool = False) -> None:
+        self.path = path
+        self.anywhere = anywhere
+        self._file = _unpacked(path)
+        self._starts, self._numbers = array("Q"), array("Q")
+        for number, line in enumerate(iter(partial(self._file.readline, LONGEST_LINE), b""), 1):
+            if len(line) == LONGEST_LINE:
+                raise InputError(f"{path}, line {number}: longer than {LONGEST_LINE} bytes")
+            if line.strip():
+                self._numbers.append(number)
+                self._starts.append(self._file.tell() - len(line))
+        self._end = self._file.tell()
+
+    def __reduce__(self) -> tuple[type[SampleLines], tuple[str | Path, bool]]:
+        return SampleLines, (self.path, self.anywhere)
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def read(self, start: int, stop: int, account: Account) -> Iterator[Sample]:
+        """The samples of lines `start` to `stop - 1`; blank lines do not count.
+
+        Raises `InputError` with the line that is no sample, whose image has neither bytes nor a
+        location, or, without `anywhere`, whose image is not below the file's directory.
+        """
+        for position in range(start, min(stop, len(self))):
+            sample = self._sample(position)
+            account.rows.read += 1
+            account.rows.kept += 1
+            account.questions.read += len(sample.supervisions)
+            yield sample
+
+    def version(self) -> str:
+        """A text that is another one where the file was changed."""
+        return storage.version(self.path)
+
+    def _sample(self, position: int) -> Sample:
+        where = f"{self.path}, line {self._numbers[position]}"
+        begin = self._starts[position]
+        end = self._starts[position + 1] if position + 1 < len(self) else self._end
+        # Unlike seek and read, pread can be used by forked processes at the same time.
+        line = os.pread(self._file.fileno(), end - begin, begin)
+        folder, _ = storage.split_url(self.path)
+        return _placed(Sample.from_json(line, where), folder, self.anywhere, where)
+
+
+def _unpacked(path: str | Path) -> IO[bytes]:
+    """The lines as a file of this machine: itself, or a temporary one that ends with its use."""
+    try:
+        file = _temporary(_downloaded(path)) if "://" in str(path) else _local(path)
+        packed = file.read(len(_MAGIC)) == _MAGIC
+        file.seek(0)
+        if not packed:
+            return file
+        with file, gzip.GzipFile(fileobj=file) as compressed:
+            return _temporary(iter(partial(compressed.read, storage.BLOCK), b""))
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise InputError(f"{path}: not a gzip file, or damaged: {error}") from None
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}") from None
+
+
+def _local(path: str | Path) -> IO[bytes]:
+    return Path(path).open("rb")
+
+
+def _downloaded(url: str | Path) -> Iterator[bytes]:
+    folder, name = storage.split_url(url)
+    directory, offset = storage.open_directory(folder), 0
+    while block := directory.read_range(name, offset, storage.BLOCK):
+        yield block
+        offset += len(block)
+
+
+def _temporary(blocks: Iterable[bytes]) -> IO[bytes]:
+    """A file that is gone as soon as nobody uses it."""
+    file = tempfile.TemporaryFile(prefix="florence-")  # noqa: SIM115
+    file.writelines(blocks)
+    file.seek(0)
+    return file
 
 
 def _placed(sample: Sample, folder: str, anywhere: bool, where: str) -> Sample:

@@ -16,7 +16,6 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from florence_data import sample_lines
 from florence_data.account import Account
 from florence_data.errors import InputError
 from florence_data.operators import (
@@ -30,9 +29,11 @@ from florence_data.operators import (
     Source,
     require_picklable,
     shares,
+    without_images,
 )
 from florence_data.permutation import Permutation
 from florence_data.sample import Sample
+from florence_data.sample_lines import SampleLines, light, write_lines
 from florence_data.set_description import SetDescription, describe
 
 __all__ = ["SampleSet", "SamplesInMemory", "Source"]
@@ -65,12 +66,12 @@ class SampleSet:
 
     @classmethod
     def from_jsonl(cls, path: str | Path, anywhere: bool = False) -> SampleSet:
-        """The samples of `to_jsonl`'s file.
+        """The samples of `to_jsonl`'s file, each read when it is asked for.
 
-        Raises `InputError` with the line that does not fit; without `anywhere`, also for an image
-        that is not below the file's own directory.
+        Raises `InputError` if it cannot be read; and when a sample is read, with the line that does
+        not fit, or, without `anywhere`, whose image is not below the file's own directory.
         """
-        return cls.from_samples(sample_lines.read_lines(path, anywhere))
+        return cls(SampleLines(path, anywhere))
 
     @classmethod
     def mix(
@@ -113,12 +114,22 @@ class SampleSet:
         """The samples, with everything that is read and dropped counted in `account`."""
         return self.source.read(0, len(self.source), account)
 
-    def __getitem__(self, position: int) -> Sample:
-        """The sample at a position; negative ones count from the end.
+    def texts(self) -> Iterator[Sample]:
+        """The samples for a pass that needs no image's bytes, such as planning.
 
-        Raises `IndexError` outside the set, and `InputError` where the sample is dropped.
+        From shards only the descriptions are read, and an image has its location but no data;
+        elsewhere this is plain iteration.
         """
-        position = range(len(self))[position]
+        return SampleSet(without_images(self.source)).read(Account())
+
+    def __getitem__(self, which: int | str) -> Sample:
+        """The sample at a position, negative ones from the end; or the one with an id.
+
+        A shard set finds an id by its index; elsewhere the samples are gone through. Raises
+        `IndexError` or `KeyError` if there is none, and `InputError` where the one at the position
+        is dropped.
+        """
+        position = self._position(which) if isinstance(which, str) else range(len(self))[which]
         account = Account()
         for sample in self.source.read(position, position + 1, account):
             return sample
@@ -130,12 +141,16 @@ class SampleSet:
         return SampleSet(Concatenated((self.source, other.source)))
 
     def map(self, function: Callable[[Sample], Sample]) -> SampleSet:
-        """Each sample passed through a picklable function, when it is read."""
+        """Each sample passed through a picklable function, when it is read.
+
+        A function that looks at the image asks for `image.read()`: `data` is empty where the bytes
+        are still in a file.
+        """
         require_picklable(function, "map")
         return SampleSet(Mapped(self.source, function))
 
     def filter(self, predicate: Callable[[Sample], bool], reason: str = "") -> SampleSet:
-        """The samples for which a picklable predicate holds.
+        """The samples for which a picklable predicate holds; `map` says how it gets at the image.
 
         The others are counted as dropped for `reason`, by default the predicate's name.
         """
@@ -165,6 +180,15 @@ class SampleSet:
         stop = size if first is None else min(first, size)
         return SampleSet(Selected(self.source, range(start, stop)))
 
+    def _position(self, sample_id: str) -> int:
+        find: Callable[[str], int] | None = getattr(self.source, "position", None)
+        if find is not None:
+            return find(sample_id)
+        for position, sample in self._positioned():
+            if sample.id == sample_id:
+                return position
+        raise KeyError(sample_id)
+
     def _positions(self, ids: Iterable[str]) -> list[int]:
         wanted = dict.fromkeys(ids, -1)
         for position, sample in self._positioned():
@@ -175,9 +199,10 @@ class SampleSet:
         return list(wanted.values())
 
     def _positioned(self) -> Iterator[tuple[int, Sample]]:
-        """Every sample that is not dropped, with its position."""
+        """Every sample that is not dropped, without its image if possible, and its position."""
+        source = without_images(self.source)
         for position in range(len(self)):
-            for sample in self.source.read(position, position + 1, Account()):
+            for sample in source.read(position, position + 1, Account()):
                 yield position, sample
 
     def split(self, parts: int, *, shuffle: bool = False, seed: int = 0) -> list[SampleSet]:
@@ -216,10 +241,10 @@ class SampleSet:
         The result is in memory; images that have a location are left there.
         """
         groups: dict[str, Sample] = {}
-        for sample in self:
+        for sample in self.texts():
             first = groups.get(sample.image.sha256)
             if first is None:
-                groups[sample.image.sha256] = sample_lines.light(sample)
+                groups[sample.image.sha256] = light(sample)
             else:
                 groups[sample.image.sha256] = replace(
                     first, supervisions=first.supervisions + sample.supervisions
@@ -236,11 +261,11 @@ class SampleSet:
         An image that has a location is referred to, by a path from the file's own directory where
         it is below it; another one's bytes are embedded. Nothing is left under the name on failure.
         """
-        sample_lines.write_lines(self, path)
+        write_lines(self, path)
 
     def describe(self, count_tokens: Callable[[str], int] | None = None) -> SetDescription:
         """What a person wants to know of the set; reads every sample once.
 
         `count_tokens` gives the length of a text; without it, lengths are estimated.
         """
-        return describe(self, count_tokens)
+        return describe(self.texts(), count_tokens)

@@ -18,15 +18,15 @@ there is no further padding. KEY is the sample's id with every UTF-8 byte outsid
 them, followed by `~` and the first 32 hexadecimal digits of the SHA-256 of the id's UTF-8. The id
 itself stands in the JSON and in the index.
 
-**`index.arrow`** is one uncompressed Arrow IPC file (Feather 2), one row a sample, in the order of
-the shards, with the columns of `INDEX_SCHEMA`. Offsets count bytes from the beginning of the shard
-to the content, behind the header. `image_offset` to `json_offset + json_size` is one range of the
-file, so that one read fetches a sample.
+**`index.arrow`** is one uncompressed Arrow IPC file (Feather 2), one row a sample and one record
+batch a shard, in their order, with the columns of `INDEX_SCHEMA`. Offsets count bytes from the
+beginning of the shard to the content, behind the header. From `image_offset` to the end of the JSON
+is one range of the file, so that one read fetches a sample.
 
 **`dataset.json`** is the JSON of `Description`: the schema's version, the shards with their sizes
-and SHA-256, the counts, how images were converted, what made the set, and the account of what was
-read, kept and dropped. It is written last: a directory without it is unfinished, and what was done
-so far is in its folder `unfinished`.
+and XXH3-128 checksums (written as in `florence_data.checksum`), the counts, how images were
+converted, what made the set, and the account of what was read, kept and dropped. It is written
+last: a directory without it is unfinished, and what was done so far is in its folder `unfinished`.
 
 The same samples and options give the same bytes in all of these files.
 """
@@ -87,11 +87,11 @@ INDEX_SCHEMA = pa.schema(
 
 
 class FileDescription(msgspec.Struct, frozen=True, kw_only=True):
-    """A file of a set; `bytes` is its size."""
+    """A file of a set: `bytes` is its size, `checksum` as `florence_data.checksum` writes it."""
 
     name: str
     bytes: int
-    sha256: str
+    checksum: str
 
 
 class ShardDescription(FileDescription, frozen=True, kw_only=True):

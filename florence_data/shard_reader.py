@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 from msgspec.structs import replace
 
 from florence_data.account import Account
+from florence_data.checksum import Checksum
 from florence_data.errors import InputError
 from florence_data.plain_tars import sample_of
 from florence_data.sample import Image, Location, Sample
 from florence_data.shard_format import (
     DESCRIPTION,
-    INDEX_SCHEMA,
     UNFINISHED,
     Description,
 )
+from florence_data.shard_index import read_index
 from florence_data.storage import Directory, open_directory
 
 
@@ -34,7 +35,7 @@ class ShardReader:
     def __init__(self, directory: str | Path) -> None:
         self.directory = open_directory(directory)
         self.description = _read_description(self.directory)
-        self.index = _read_index(self.directory, self.description)
+        self.index = read_index(self.directory, self.description.index, self.description.samples)
         """The index, an Arrow table; `.to_pandas()` gives a data frame."""
         self._check_ranges()
         self._positions: dict[str, int] | None = None
@@ -91,45 +92,114 @@ class ShardReader:
         return self._positions[sample_id]
 
     def check(self) -> None:
-        """Read every shard whole. Raises `InputError` for the first whose checksum differs."""
+        """Read every shard whole, and compare its checksum and its images' SHA-256.
+
+        Raises `InputError` for the first file or image that differs.
+        """
         for shard in self.description.shards:
-            if self.directory.checksum(shard.name) != (shard.bytes, shard.sha256):
+            if self.directory.checksum(shard.name) != (shard.bytes, shard.checksum):
                 raise InputError(
                     f"{self.directory.url}/{shard.name}: its checksum differs from the one in "
                     f"{DESCRIPTION}; the shard was changed or damaged after it was written"
                 )
+        for position, expected in enumerate(self.index["sha256"].to_pylist()):
+            image = self._bytes(position, self._image_range(position))
+            found = hashlib.sha256(image).hexdigest()
+            if found != expected:
+                raise InputError(
+                    f"{self._where(position)}: the image's SHA-256 is {found}, "
+                    f"{self.description.index.name} says {expected}"
+                )
 
     def read(self, start: int, stop: int, account: Account) -> Iterator[Sample]:
         """The samples at positions `start` to `stop - 1`, each one row of the source."""
-        for position in range(start, min(stop, len(self))):
-            sample = self._sample(position)
-            account.rows.read += 1
-            account.rows.kept += 1
-            account.questions.read += len(sample.supervisions)
-            yield sample
+        return _counted(map(self._sample, range(start, min(stop, len(self)))), account)
+
+    def without_images(self) -> ShardTexts:
+        """The set as a source of samples whose images are not read."""
+        return ShardTexts(self)
+
+    def text(self, position: int) -> Sample:
+        """The sample at a position; its image has its location, but no bytes."""
+        return self._sample_of(position, b"", self._bytes(position, self._json_range(position)))
+
+    def version(self) -> str:
+        """A text that is another one for another set."""
+        return str(Checksum(self.description.to_json()))
 
     def _sample(self, position: int) -> Sample:
-        name = self.description.shards[self._shards[position]].name
-        where = f"{self.directory.url}/{name}, position {position}"
-        image_offset = int(self._image_offsets[position])
-        image_size = int(self._image_sizes[position])
-        json_offset = int(self._json_offsets[position])
-        json_size = int(self._json_sizes[position])
-        begin = min(image_offset, json_offset)
-        size = max(image_offset + image_size, json_offset + json_size) - begin
-        data = self.directory.read_range(name, begin, size)
-        if len(data) != size:
-            raise InputError(f"{where}: {len(data)} bytes at offset {begin}, expected {size}")
-        picture = data[image_offset - begin : image_offset - begin + image_size]
-        description = data[json_offset - begin : json_offset - begin + json_size]
-        location = Location(f"{self.directory.url}/{name}", image_offset, image_size)
+        """The sample at a position, in one read."""
+        image, description = self._image_range(position), self._json_range(position)
+        begin = min(image.start, description.start)
+        data = self._bytes(position, range(begin, max(image.stop, description.stop)))
+        return self._sample_of(
+            position,
+            data[image.start - begin : image.stop - begin],
+            data[description.start - begin : description.stop - begin],
+        )
+
+    def _sample_of(self, position: int, picture: bytes, description: bytes) -> Sample:
+        """A sample from its members; `picture` is empty where the image stays in the shard."""
+        where, places = self._where(position), self._image_range(position)
+        location = Location(self._url(position), places.start, len(places))
         if self.description.members == "own":
             sample = Sample.from_json(description, where)
-            image = replace(sample.image, data=picture, location=location)
-            return replace(sample, image=image)
-        key, source = (str(self.index[column][position]) for column in ("key", "source"))
-        image = replace(Image.from_bytes(picture, where), location=location)
-        return sample_of(key, image, description, source, where)
+            return replace(sample, image=replace(sample.image, data=picture, location=location))
+        row = self.index.slice(position, 1).to_pylist()[0]
+        if picture:
+            image = Image.from_bytes(picture, where)
+        else:
+            facts = {name: row[name] for name in ("width", "height", "format", "sha256")}
+            image = Image(**facts)
+        image = replace(image, location=location)
+        return sample_of(row["key"], image, description, row["source"], where)
+
+    def _image_range(self, position: int) -> range:
+        offset = int(self._image_offsets[position])
+        return range(offset, offset + int(self._image_sizes[position]))
+
+    def _json_range(self, position: int) -> range:
+        offset = int(self._json_offsets[position])
+        return range(offset, offset + int(self._json_sizes[position]))
+
+    def _bytes(self, position: int, places: range) -> bytes:
+        """A range of the sample's shard. Raises `InputError` if the file is shorter."""
+        name = self.description.shards[self._shards[position]].name
+        data = self.directory.read_range(name, places.start, len(places))
+        if len(data) != len(places):
+            raise InputError(
+                f"{self._where(position)}: {len(data)} bytes at offset {places.start}, "
+                f"expected {len(places)}"
+            )
+        return data
+
+    def _url(self, position: int) -> str:
+        return f"{self.directory.url}/{self.description.shards[self._shards[position]].name}"
+
+    def _where(self, position: int) -> str:
+        return f"{self._url(position)}, position {position}"
+
+
+@dataclass(frozen=True)
+class ShardTexts:
+    """A shard set as a source of samples whose images stay in the shards."""
+
+    reader: ShardReader
+
+    def __len__(self) -> int:
+        return len(self.reader)
+
+    def read(self, start: int, stop: int, account: Account) -> Iterator[Sample]:
+        """The samples at positions `start` to `stop - 1`; only their JSON is read."""
+        return _counted(map(self.reader.text, range(start, min(stop, len(self)))), account)
+
+
+def _counted(samples: Iterable[Sample], account: Account) -> Iterator[Sample]:
+    for sample in samples:
+        account.rows.read += 1
+        account.rows.kept += 1
+        account.questions.read += len(sample.supervisions)
+        yield sample
 
 
 def _read_description(directory: Directory) -> Description:
@@ -152,26 +222,3 @@ def _read_description(directory: Directory) -> Description:
             "a directory that make_shards.py or ShardWriter wrote is accepted"
         ) from None
     return Description.from_json(data, f"{directory.url}/{DESCRIPTION}")
-
-
-def _read_index(directory: Directory, description: Description) -> pa.Table:
-    """The index, checked for its size, checksum, columns, and number of rows."""
-    expected = description.index
-    name = f"{directory.url}/{expected.name}"
-    data = directory.read(expected.name)
-    if len(data) != expected.bytes or hashlib.sha256(data).hexdigest() != expected.sha256:
-        raise InputError(f"{name}: not the file that {DESCRIPTION} describes (checksum differs)")
-    try:
-        index = pa.ipc.open_file(data).read_all()
-        index.validate(full=True)
-    except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
-        reason = str(error).partition("\n")[0]
-        raise InputError(f"{name}: not an Arrow file: {reason}") from None
-    if index.schema != INDEX_SCHEMA:
-        raise InputError(
-            f"{name}: columns {', '.join(index.column_names)}; "
-            f"expected {', '.join(INDEX_SCHEMA.names)}"
-        )
-    if len(index) != description.samples:
-        raise InputError(f"{name}: {len(index)} rows, expected {description.samples}")
-    return index

@@ -1,21 +1,21 @@
 """From complete work items to a finished shard set.
 
 While a set is being made, everything lies in its folder `unfinished`: `job.json` says what is being
-made; `000003-train-0001.tar` is the second shard of `train` from work item 3, `000003.arrow` that
-item's part of the index, and `000003.json` the record that it is complete. `seal` checks what can
-only be checked over all items, then gives the shards their final names, and last moves
-`dataset.json` to its place.
+made; `000003-train-0001.tar` is the second shard of `train` from work item 3,
+`000003-train-0001.arrow` its part of the index, and `000003.json` the record that the item is
+complete. `seal` joins the index, checks what can only be checked over all items, then gives the
+shards their final names, and last moves `dataset.json` to its place.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 from msgspec.structs import replace
 
 from florence_data.account import Account
@@ -23,7 +23,6 @@ from florence_data.errors import InputError
 from florence_data.shard_format import (
     DESCRIPTION,
     INDEX,
-    INDEX_SCHEMA,
     UNFINISHED,
     Description,
     FileDescription,
@@ -32,19 +31,31 @@ from florence_data.shard_format import (
     read_counter,
     shard_name,
 )
+from florence_data.shard_index import hashed_ids, numbered, read_part, repeated_id, write_index
 from florence_data.storage import Directory
 
 SEALING = f"{UNFINISHED}/sealing"
 """Says that shards are being given their final names, so that some are no longer here."""
 
 
+class WrittenShard(msgspec.Struct, frozen=True, kw_only=True):
+    """A shard that is complete, and its part of the index."""
+
+    shard: ShardDescription
+    index: FileDescription
+
+
 class ItemRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """A work item is complete: its shards, its part of the index, and its account."""
+    """A work item is complete: its shards and its account."""
 
     item: int
-    shards: tuple[ShardDescription, ...]
-    index: FileDescription
+    shards: tuple[WrittenShard, ...]
     account: Account
+
+    @property
+    def files(self) -> list[FileDescription]:
+        """Every file of the item but the record itself."""
+        return [file for written in self.shards for file in (written.shard, written.index)]
 
     def write(self, directory: Directory) -> None:
         """Write the record into the set's folder `unfinished`."""
@@ -61,28 +72,6 @@ class ItemRecord(msgspec.Struct, frozen=True, kw_only=True):
             raise InputError(f"{directory.url}/{name}: not an item's record: {error}") from None
 
 
-def index_table(rows: Iterable[tuple[Any, ...]]) -> pa.Table:
-    """Rows, in the order of `INDEX_SCHEMA`, as an Arrow table."""
-    columns = list(zip(*rows, strict=True)) or [()] * len(INDEX_SCHEMA)
-    return pa.table(
-        [pa.array(column, field.type) for column, field in zip(columns, INDEX_SCHEMA, strict=True)],
-        schema=INDEX_SCHEMA,
-    )
-
-
-def write_index(directory: Directory, name: str, index: pa.Table) -> FileDescription:
-    """Write an index as one record batch, and describe the file."""
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_file(sink, INDEX_SCHEMA) as file:
-        file.write_table(index.combine_chunks())
-    content = sink.getvalue()
-    with directory.create(name) as file:
-        file.write(content)
-    return FileDescription(
-        name=name, bytes=content.size, sha256=hashlib.sha256(content).hexdigest()
-    )
-
-
 def seal(
     directory: Directory,
     records: Sequence[ItemRecord],
@@ -93,26 +82,41 @@ def seal(
 ) -> Description:
     """Turn complete work items into a finished set. A seal that was interrupted can be repeated.
 
-    Raises `InputError` if two samples of different items have the same id, or if the account does
-    not add up.
+    Raises `InputError` if no sample was kept, if two samples of different items have the same id,
+    or if the account does not add up.
     """
     account = sum((record.account for record in records), Account())
     _refuse_imbalance(directory, account)
     parts = sorted(
-        ((shard, record) for record in records for shard in record.shards),
-        key=lambda part: (part[0].split, part[1].item, part[0].name),
+        ((written, record.item) for record in records for written in record.shards),
+        key=lambda part: (part[0].shard.split, part[1], part[0].shard.name),
     )
-    shards = _named([shard for shard, _ in parts])
-    index = _joined_index(directory, parts)
-    _refuse_repeated_ids(directory, index, shards)
+    if not parts:
+        directory.remove(UNFINISHED)
+        raise InputError(f"{directory.url}: {_why_empty(account)}")
+    shards = _named([written.shard for written, _ in parts])
+    hashes: list[npt.NDArray[np.uint64]] = []
+
+    def part(number: int) -> pa.RecordBatch:
+        return read_part(directory, parts[number][0].index.name)
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for number in range(len(parts)):
+            rows = part(number)
+            hashes.append(hashed_ids(rows))
+            yield numbered(rows, number)
+
+    index = write_index(directory, f"{UNFINISHED}/{INDEX}", batches())
+    if repeated := repeated_id(hashes, part):
+        _refuse_repeated(directory, shards, *repeated)
 
     names = set(directory.names())
     if SEALING not in names:
         with directory.create(SEALING):
             pass
-    for (shard, _), final in zip(parts, shards, strict=True):
-        if shard.name in names:
-            directory.rename(shard.name, final.name)
+    for (written, _), final in zip(parts, shards, strict=True):
+        if written.shard.name in names:
+            directory.rename(written.shard.name, final.name)
     return publish(
         directory, index, shards, account=account, images=images, made_from=made_from, job=job
     )
@@ -120,7 +124,7 @@ def seal(
 
 def publish(
     directory: Directory,
-    index: pa.Table,
+    index: FileDescription,
     shards: Sequence[ShardDescription],
     *,
     account: Account,
@@ -129,14 +133,13 @@ def publish(
     job: str = "",
     members: Literal["own", "any"] = "own",
 ) -> Description:
-    """Write the index and, last, the description of shards that are in their place."""
-    written = write_index(directory, f"{UNFINISHED}/{INDEX}", index)
-    directory.rename(written.name, INDEX)
+    """Move the index to its place beside the shards, and last write the description."""
+    directory.rename(index.name, INDEX)
     description = Description(
-        samples=len(index),
-        supervisions=pc.sum(index["supervisions"]).as_py() or 0,
+        samples=account.pages.kept,
+        supervisions=account.questions.kept,
         shards=tuple(shards),
-        index=replace(written, name=INDEX),
+        index=replace(index, name=INDEX),
         images=images,
         account=account,
         made_from=made_from,
@@ -159,22 +162,17 @@ def _named(shards: Sequence[ShardDescription]) -> list[ShardDescription]:
     ]
 
 
-def _joined_index(
-    directory: Directory, parts: Sequence[tuple[ShardDescription, ItemRecord]]
-) -> pa.Table:
-    """The index of the whole set; an item's part counts its shards from 0."""
-    column = INDEX_SCHEMA.get_field_index("shard")
-    tables = [index_table(())]
-    of_items = {
-        record.item: pa.ipc.open_file(directory.read(record.index.name)).read_all()
-        for _, record in parts
-    }
-    for number, (shard, record) in enumerate(parts):
-        before = record.shards[: record.shards.index(shard)]
-        table = of_items[record.item].slice(sum(s.samples for s in before), shard.samples)
-        numbers = pa.array([number] * len(table), INDEX_SCHEMA.field(column).type)
-        tables.append(table.set_column(column, INDEX_SCHEMA.field(column), numbers))
-    return pa.concat_tables(tables)
+def _why_empty(account: Account) -> str:
+    """One line on where all the pages are."""
+    reasons = ", ".join(
+        f"{count:,} {unit}: {reason}"
+        for unit, tally in account.ledgers()
+        for reason, count in sorted(tally.dropped.items())
+    )
+    return (
+        f"no page was kept of {account.rows.read:,} rows ({reasons or 'none was dropped'}); "
+        "a set holds one or more"
+    )
 
 
 def _refuse_imbalance(directory: Directory, account: Account) -> None:
@@ -186,17 +184,15 @@ def _refuse_imbalance(directory: Directory, account: Account) -> None:
             )
 
 
-def _refuse_repeated_ids(
-    directory: Directory, index: pa.Table, shards: Sequence[ShardDescription]
+def _refuse_repeated(
+    directory: Directory,
+    shards: Sequence[ShardDescription],
+    sample_id: str,
+    *places: tuple[int, int],
 ) -> None:
-    counts = pc.value_counts(index["id"])
-    if len(counts) == len(index):
-        return
-    repeated = next(count["values"].as_py() for count in counts if count["counts"].as_py() > 1)
-    rows = pc.indices_nonzero(pc.equal(index["id"], repeated)).to_pylist()
-    places = [f"number {row} (in {shards[index['shard'][row].as_py()].name})" for row in rows]
+    one, other = (f"number {row} (in {shards[shard].name})" for row, shard in places)
     raise InputError(
-        f"{directory.url}: two samples have the id {repeated!r}: {places[0]} and {places[1]}; "
+        f"{directory.url}: two samples have the id {sample_id!r}: {one} and {other}; "
         "an id is unique in its set"
     )
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
-from contextlib import ExitStack
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import msgspec
 
 from florence_data.account import Account
+from florence_data.checksum import SummedFile
 from florence_data.conversion import convert
 from florence_data.errors import InputError
 from florence_data.sample import Sample
@@ -26,11 +28,12 @@ from florence_data.shard_format import (
     member_key,
     padding,
 )
-from florence_data.shard_sealing import ItemRecord, index_table, refuse_used, seal, write_index
+from florence_data.shard_index import index_batch, write_index
+from florence_data.shard_sealing import ItemRecord, WrittenShard, refuse_used, seal
 from florence_data.storage import Directory, open_directory
 
 BUFFER = 1 << 20
-"""Bytes that are collected before they are hashed and written."""
+"""Bytes that are collected before they are summed and written."""
 
 
 class ShardOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,20 +77,26 @@ def parse_size(text: str) -> int:
 
 
 class OpenShard:
-    """One tar that is being written. It appears under `name` when it is closed."""
+    """One tar that is being written. It appears under `name` when it is closed.
 
-    def __init__(self, directory: Directory, name: str, split: str) -> None:
+    `thread`, of one worker, sums and writes what was added while the next samples are made.
+    """
+
+    def __init__(
+        self, directory: Directory, name: str, split: str, thread: ThreadPoolExecutor
+    ) -> None:
         self.name = name
         self.split = split
         self.size = 0
         self.rows: list[tuple[Any, ...]] = []
-        self._hash = hashlib.sha256()
         self._parts: list[bytes] = []
         self._unwritten = 0
+        self._thread = thread
+        self._writing: Future[None] | None = None
         self._stack = ExitStack()
-        self._file = self._stack.enter_context(directory.create(name))
+        self._file = SummedFile(self._stack.enter_context(directory.create(name)))
 
-    def add(self, sample: Sample, key: str, description: bytes, shard: int) -> None:
+    def add(self, sample: Sample, key: str, description: bytes) -> None:
         """Append a sample whose image is in memory; `description` is its JSON."""
         image = sample.image
         image_offset = self._append(f"{key}.{SUFFIXES[image.format]}", image.data)
@@ -96,7 +105,7 @@ class OpenShard:
             (
                 sample.id,
                 key,
-                shard,
+                0,
                 image_offset,
                 len(image.data),
                 json_offset,
@@ -111,44 +120,50 @@ class OpenShard:
                 sample.doc_id,
             )
         )
+        if self._unwritten >= BUFFER:
+            self._finish_writing()
+            self._writing = self._thread.submit(self._write, self._parts)
+            self._parts, self._unwritten = [], 0
 
     def _append(self, name: str, content: bytes) -> int:
+        """Put a member behind the others; returns the offset of its content."""
         header, zeros = member_header(name, len(content)), padding(len(content))
         offset = self.size + len(header)
-        self._write(header, content, zeros)
-        return offset
-
-    def _write(self, *parts: bytes) -> None:
-        self._parts += parts
-        size = sum(map(len, parts))
+        self._parts += (header, content, zeros)
+        size = len(header) + len(content) + len(zeros)
         self.size += size
         self._unwritten += size
-        if self._unwritten >= BUFFER:
-            self._flush()
+        return offset
 
-    def _flush(self) -> None:
-        block = b"".join(self._parts)
-        self._parts.clear()
-        self._unwritten = 0
-        self._hash.update(block)
-        self._file.write(block)
+    def _write(self, parts: Sequence[bytes]) -> None:
+        for part in parts:
+            self._file.write(part)
+
+    def _finish_writing(self) -> None:
+        """Wait for what the thread writes, and raise what went wrong there."""
+        if self._writing is not None:
+            self._writing.result()
+            self._writing = None
 
     def close(self) -> ShardDescription:
         """End the archive and make it durable."""
-        self._write(END)
-        self._flush()
+        self._finish_writing()
+        self._write([*self._parts, END])
         self._stack.close()
         return ShardDescription(
             name=self.name,
             split=self.split,
             samples=len(self.rows),
-            bytes=self.size,
-            sha256=self._hash.hexdigest(),
+            bytes=self._file.checksum.bytes,
+            checksum=str(self._file.checksum),
         )
 
     def abandon(self, error: BaseException) -> None:
         """Leave nothing behind."""
-        self._stack.__exit__(type(error), error, error.__traceback__)
+        if self._writing is not None:
+            self._writing.exception()
+        with suppress(OSError):  # a full disk refuses what is still in the file's buffer
+            self._stack.__exit__(type(error), error, error.__traceback__)
 
 
 class ItemWriter:
@@ -159,7 +174,8 @@ class ItemWriter:
         self._item = item
         self._options = options
         self._open: dict[str, OpenShard] = {}
-        self._shards: list[tuple[ShardDescription, list[tuple[Any, ...]]]] = []
+        self._thread = ThreadPoolExecutor(1)
+        self._shards: list[WrittenShard] = []
         self._positions: dict[str, int] = {}
         self.bytes = 0
 
@@ -182,7 +198,7 @@ class ItemWriter:
         key, description = member_key(stored.id), stored.to_json()
         size = _space(len(stored.image.data)) + _space(len(description))
         shard = self._shard(stored.split, size)
-        shard.add(stored, key, description, 0)
+        shard.add(stored, key, description)
         self.bytes += size
 
     def _shard(self, split: str, size: int) -> OpenShard:
@@ -192,35 +208,31 @@ class ItemWriter:
             shard.size + size + len(END) > self._options.shard_size
             or len(shard.rows) == self._options.shard_pages
         ):
-            self._close(self._open.pop(split))
+            self._close(split)
             shard = None
         if shard is None:
-            number = sum(closed.split == split for closed, _ in self._shards)
+            number = sum(written.shard.split == split for written in self._shards)
             stem = f"{UNFINISHED}/{self._item:06d}-{member_key(split)}-{number:04d}"
-            shard = self._open[split] = OpenShard(self._directory, f"{stem}.tar", split)
+            shard = self._open[split] = OpenShard(
+                self._directory, f"{stem}.tar", split, self._thread
+            )
         return shard
 
-    def _close(self, shard: OpenShard) -> None:
-        self._shards.append((shard.close(), shard.rows))
+    def _close(self, split: str) -> None:
+        """Complete a split's open shard and write its part of the index."""
+        shard = self._open[split]
+        described = shard.close()
+        name = described.name.removesuffix(".tar") + ".arrow"
+        index = write_index(self._directory, name, [index_batch(shard.rows)])
+        self._shards.append(WrittenShard(shard=described, index=index))
+        del self._open[split]
 
     def close(self, account: Account) -> ItemRecord:
-        """Complete the shards, then their part of the index, then the record."""
+        """Complete the shards, then write the record."""
         for split in sorted(self._open):
-            self._close(self._open.pop(split))
-        self._shards.sort(key=lambda shard: shard[0].name)
-        rows = [
-            (*row[:2], number, *row[3:])
-            for number, (_, rows) in enumerate(self._shards)
-            for row in rows
-        ]
-        record = ItemRecord(
-            item=self._item,
-            shards=tuple(shard for shard, _ in self._shards),
-            index=write_index(
-                self._directory, f"{UNFINISHED}/{self._item:06d}.arrow", index_table(rows)
-            ),
-            account=account,
-        )
+            self._close(split)
+        self._thread.shutdown()
+        record = ItemRecord(item=self._item, shards=tuple(self._shards), account=account)
         record.write(self._directory)
         return record
 
@@ -228,6 +240,7 @@ class ItemWriter:
         """Leave no open shard behind; those already closed are written again by another try."""
         for shard in self._open.values():
             shard.abandon(error)
+        self._thread.shutdown()
 
 
 def _space(size: int) -> int:

@@ -26,7 +26,7 @@ import msgspec
 
 from florence_data.account import Account
 from florence_data.errors import InputError
-from florence_data.operators import Source
+from florence_data.operators import Source, versions
 from florence_data.sample_set import SampleSet
 from florence_data.shard_format import (
     DESCRIPTION,
@@ -64,7 +64,11 @@ class ShardingJob:
         return [range(start, min(start + step, total)) for start in range(0, total, step)]
 
     def identity(self) -> bytes:
-        """The JSON of all that the bytes depend on; the source by its length and its ends."""
+        """The JSON of all that the bytes depend on.
+
+        The source counts by its length, its first and its last sample, and what the files that it
+        reads tell of themselves (`florence_data.operators.versions`).
+        """
         total = len(self.source)
         ends = [
             hashlib.sha256(sample.to_json()).hexdigest()
@@ -78,6 +82,7 @@ class ShardingJob:
                 "options": self.options,
                 "positions": total,
                 "ends": ends,
+                "versions": list(versions(self.source)),
             },
             order="deterministic",
         )
@@ -121,9 +126,8 @@ class ShardingJob:
             for item in range(len(self.items()))
             if f"{UNFINISHED}/{item:06d}.json" not in names
             or not all(
-                target.holds(file.name, file.bytes, file.sha256)
-                for record in [ItemRecord.read(target, item)]
-                for file in (*record.shards, record.index)
+                target.holds(file.name, file.bytes, file.checksum)
+                for file in ItemRecord.read(target, item).files
             )
         ]
 

@@ -6,7 +6,6 @@ fsspec. Files appear under their name whole or not at all.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import tempfile
@@ -20,6 +19,7 @@ from typing import IO, Any, Protocol, TypeVar
 
 import fsspec
 
+from florence_data.checksum import Checksum
 from florence_data.errors import InputError
 
 PROTOCOLS = ("s3", "s3a", "gs", "gcs", "hf", "az", "abfs", "http", "https", "memory")
@@ -30,6 +30,9 @@ ATTEMPTS = 5
 
 FIRST_PAUSE = 0.2
 """Seconds before the second attempt; each further pause is twice as long."""
+
+BLOCK = 1 << 22
+"""Bytes that are read at a time where a whole file is read."""
 
 TEMPORARY = ".tmp"
 """How the name of a file ends that is being written on the local disk."""
@@ -63,13 +66,21 @@ class Directory(Protocol):
         ...
 
     def checksum(self, name: str) -> tuple[int, str]:
-        """The size of a file and the SHA-256 of its content, in hexadecimal."""
+        """The size of a file and `florence_data.checksum` of its content."""
         ...
 
-    def holds(self, name: str, size: int, sha256: str) -> bool:
+    def holds(self, name: str, size: int, checksum: str) -> bool:
         """Whether a file is there with this size and content.
 
         The content of a remote file is not read: such a file is complete or absent.
+        """
+        ...
+
+    def version(self, name: str) -> str:
+        """A text that is another one where the file was changed. Raises `InputError` if absent.
+
+        Of a local file it is the size and the time of the last change; of a remote one what the
+        store tells, such as an S3 object's ETag.
         """
         ...
 
@@ -166,8 +177,15 @@ class LocalDirectory:
     def checksum(self, name: str) -> tuple[int, str]:
         return _checksum(self, name)
 
-    def holds(self, name: str, size: int, sha256: str) -> bool:
-        return (self.path / name).is_file() and self.checksum(name) == (size, sha256)
+    def holds(self, name: str, size: int, checksum: str) -> bool:
+        return (self.path / name).is_file() and self.checksum(name) == (size, checksum)
+
+    def version(self, name: str) -> str:
+        try:
+            found = (self.path / name).stat()
+        except OSError as error:
+            raise InputError(f"{self.path / name}: {error.strerror}") from None
+        return f"{found.st_size} bytes of {found.st_mtime_ns}"
 
     def rename(self, old: str, new: str) -> None:
         (self.path / new).parent.mkdir(parents=True, exist_ok=True)
@@ -266,11 +284,14 @@ class RemoteDirectory:
     def checksum(self, name: str) -> tuple[int, str]:
         return _checksum(self, name)
 
-    def holds(self, name: str, size: int, sha256: str) -> bool:
+    def holds(self, name: str, size: int, checksum: str) -> bool:
         try:
             return self.size(name) == size
         except InputError:
             return False
+
+    def version(self, name: str) -> str:
+        return self._try(name, lambda files, path: str(files.ukey(path)))
 
     def rename(self, old: str, new: str) -> None:
         self._try(old, lambda files, path: files.mv(path, f"{self._root}/{new}"))
@@ -305,11 +326,10 @@ def open_directory(url: str | Path) -> Directory:
 
 
 def _checksum(directory: Directory, name: str) -> tuple[int, str]:
-    digest, size = hashlib.sha256(), 0
-    while block := directory.read_range(name, size, 1 << 22):
-        digest.update(block)
-        size += len(block)
-    return size, digest.hexdigest()
+    running = Checksum()
+    while block := directory.read_range(name, running.bytes, BLOCK):
+        running.update(block)
+    return running.bytes, str(running)
 
 
 def read(url: str | Path, offset: int = 0, size: int | None = None) -> bytes:
@@ -322,6 +342,12 @@ def read(url: str | Path, offset: int = 0, size: int | None = None) -> bytes:
     if size is None:
         size = max(0, directory.size(name) - offset)
     return directory.read_range(name, offset, size)
+
+
+def version(url: str | Path) -> str:
+    """The name of a file at a local path or a URL, and `Directory.version` of it."""
+    folder, name = split_url(url)
+    return f"{name}: {_directory_of_files(folder).version(name)}"
 
 
 def split_url(url: str | Path) -> tuple[str, str]:

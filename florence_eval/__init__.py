@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from florence_eval.categories import CATEGORIES
     from florence_eval.choices import multiple_choice
     from florence_eval.comparison import Comparison, compare
+    from florence_eval.error_report import report
     from florence_eval.errors import InputError
     from florence_eval.relaxed import relaxed_accuracy
     from florence_eval.scores import Scores, score
@@ -25,6 +26,7 @@ _MODULES = {
     "categories": ("CATEGORIES",),
     "choices": ("multiple_choice",),
     "comparison": ("Comparison", "compare"),
+    "error_report": ("report",),
     "errors": ("InputError",),
     "relaxed": ("relaxed_accuracy",),
     "scores": ("Scores", "score"),
@@ -50,6 +52,7 @@ __all__ = [
     "multiple_choice",
     "nls",
     "relaxed_accuracy",
+    "report",
     "score",
     "token_f1",
     "vqa_accuracy",

@@ -13,13 +13,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-_TYPES = {"int32": pa.int32(), "float64": pa.float64()}
+_TYPES = {"int32": pa.int32(), "int64": pa.int64(), "float64": pa.float64()}
 
 
 def numbers(values: NDArray[Any], valid: NDArray[np.bool_] | None = None) -> pa.Array:
-    """An int32 or float64 array, null where `valid` is false."""
+    """An int32, int64 or float64 array, null where `valid` is false."""
     data = pa.py_buffer(np.ascontiguousarray(values))
     mask = None if valid is None else _bits(valid)
     return pa.Array.from_buffers(_TYPES[values.dtype.name], len(values), [mask, data])
@@ -46,25 +47,71 @@ def _filled(present: Sequence[str], valid: pa.Buffer | None = None) -> pa.Array:
     text = "".join(present)
     data = text.encode()
     if len(data) == len(text):
-        lengths = np.array(list(map(len, present)), np.int64)
+        lengths = np.fromiter(map(len, present), np.int64, len(present))
     else:
         lengths = np.array([len(value.encode()) for value in present], np.int64)
     offsets = np.concatenate(([0], np.cumsum(lengths)))
     if offsets[-1] < 2**31:
-        kind, offsets = pa.string(), offsets.astype(np.int32)
-    else:
-        kind = pa.large_string()
-    return pa.Array.from_buffers(
-        kind, len(present), [valid, pa.py_buffer(offsets), pa.py_buffer(data)]
+        offsets = offsets.astype(np.int32)
+    return from_text_buffers(offsets, data, valid)
+
+
+def text_buffers(texts: pa.Array) -> tuple[NDArray[Any], bytes]:
+    """The (N + 1,) int32 or int64 offsets, from 0, of N strings in their joined UTF-8, and that."""
+    _, starts, data = texts.buffers()
+    kind = np.int64 if pa.types.is_large_string(texts.type) else np.int32
+    if not len(texts):
+        return np.zeros(1, kind), b""
+    offsets = np.frombuffer(starts, kind)[texts.offset : texts.offset + len(texts) + 1]
+    first, last = int(offsets[0]), int(offsets[-1])
+    return offsets - offsets[0], data[first:last].to_pybytes() if last > first else b""
+
+
+def from_text_buffers(
+    offsets: NDArray[Any], data: NDArray[np.uint8] | bytes, valid: pa.Buffer | None = None
+) -> pa.Array:
+    """The string array that `text_buffers` parts: a large one where the offsets are int64."""
+    kind = pa.string() if offsets.dtype == np.int32 else pa.large_string()
+    buffers = [valid, pa.py_buffer(offsets), pa.py_buffer(data)]
+    return pa.Array.from_buffers(kind, len(offsets) - 1, buffers)
+
+
+def string_lists(values: Sequence[Sequence[str] | None]) -> pa.Array:
+    """An array of lists of strings; None is null."""
+    valid = None
+    if None in values:
+        valid = np.array([value is not None for value in values], np.bool_)
+        values = [value or () for value in values]
+    lengths = np.fromiter(map(len, values), np.int32, len(values))  # type: ignore[arg-type]
+    return _lists(lengths, _filled(list(chain.from_iterable(values))), valid)  # type: ignore[arg-type]
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Whether a type is one of Arrow's forms of strings."""
+    return bool(
+        pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
     )
 
 
-def string_lists(values: Sequence[Sequence[str]]) -> pa.Array:
-    """An array of lists of strings, none of them None."""
-    flat = _filled(list(chain.from_iterable(values)))
-    lengths = np.fromiter(map(len, values), np.int32, len(values))
-    offsets = numbers(np.concatenate(([0], np.cumsum(lengths))).astype(np.int32))
-    return pa.ListArray.from_arrays(offsets, flat)
+def without_null_lists(lists: pa.Array) -> pa.Array:
+    """Lists of strings with an empty list for each null."""
+    if not lists.null_count:
+        return lists
+    lengths = np.nan_to_num(to_numpy(pc.list_value_length(lists)))
+    return _lists(lengths.astype(np.int32), lists.flatten())
+
+
+def lists_of_one(texts: pa.Array) -> pa.Array:
+    """Each string in a list of its own, and an empty list for each null."""
+    return _lists(to_numpy(texts.is_valid()).astype(np.int32), texts.drop_null())
+
+
+def _lists(
+    lengths: NDArray[np.int32], flat: pa.Array, valid: NDArray[np.bool_] | None = None
+) -> pa.Array:
+    offsets = np.concatenate(([0], np.cumsum(lengths, dtype=np.int32))).astype(np.int32)
+    null = None if valid is None else booleans(~valid)
+    return pa.ListArray.from_arrays(numbers(offsets), flat, mask=null)
 
 
 def _bits(values: NDArray[np.bool_]) -> pa.Buffer:
@@ -90,10 +137,10 @@ def values(found: Sequence[Any]) -> pa.Array:
     return strings([None if value is None else _text(value) for value in found])
 
 
-def to_numpy(column: pa.ChunkedArray) -> NDArray[Any]:
-    """The values of an int32, float64 or boolean column, or the codes of one of `labels`; a null
+def to_numpy(column: pa.ChunkedArray | pa.Array) -> NDArray[Any]:
+    """The values of an integer, float64 or boolean column, or the codes of one of `labels`; a null
     number is NaN."""
-    array = column.combine_chunks()
+    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     if pa.types.is_dictionary(array.type):
         array = array.indices
     validity, data = array.buffers()

@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 
 _BREAK = "\0"
 # A mark between two digits belongs to the number or date: it is kept, under another name.
-_MARKS = {mark: chr(1 + place) for place, mark in enumerate(".,:/-")}
+MARKS = {mark: chr(1 + place) for place, mark in enumerate(".,:/-")}
 _INNER_MARKS = [
-    (re.compile(rf"{re.escape(mark)}(?=\d)(?<=\d.)"), kept) for mark, kept in _MARKS.items()
+    (re.compile(rf"{re.escape(mark)}(?=\d)(?<=\d.)"), kept) for mark, kept in MARKS.items()
 ]
 _NUMBER = re.compile(r"\d[\d.,]*")
 _SIGNS = "$€£¥₹%"
@@ -36,11 +36,10 @@ class _Table(dict[int, int | None]):
 
 
 def _is_letter(character: str) -> bool:
-    return character.isalnum() or character in _MARKS.values()
+    return character.isalnum() or character in MARKS.values()
 
 
 _NO_SPACE = _Table(lambda character: not character.isspace(), None)
-_ONE_SPACE = _Table(lambda character: not character.isspace(), ord(" "))
 _BARE = _Table(lambda character: _is_letter(character) or character in _SIGNS, None)
 _PARTED = _Table(_is_letter, ord(" "))
 
@@ -48,11 +47,6 @@ _PARTED = _Table(_is_letter, ord(" "))
 def without_space(texts: Sequence[str]) -> list[str]:
     """Each text in lower case without any white space."""
     return _treated(texts, lambda text: text.lower().translate(_NO_SPACE))
-
-
-def collapsed(texts: Sequence[str]) -> list[str]:
-    """Each text in lower case, stripped, with one space for each run of white space."""
-    return _treated(texts, _collapsed)
 
 
 def bare(texts: Sequence[str]) -> list[str]:
@@ -71,14 +65,7 @@ def skeletons(texts: Sequence[str]) -> list[str]:
 def words(texts: Sequence[str]) -> list[str]:
     """The words of each text, as `bare` keeps their letters, but without signs; one space between
     and one at each end."""
-    return [f" {' '.join(text.split())} " for text in _treated(texts, _parted)]
-
-
-def _collapsed(text: str) -> str:
-    text = text.lower().translate(_ONE_SPACE)
-    while "  " in text:
-        text = text.replace("  ", " ")
-    return text.replace(f" {_BREAK}", _BREAK).replace(f"{_BREAK} ", _BREAK).strip(" ")
+    return [f" {text.strip(' ')} " for text in _treated(texts, _parted)]
 
 
 def _bare(text: str) -> str:
@@ -90,7 +77,10 @@ def _bare(text: str) -> str:
 def _parted(text: str) -> str:
     for pattern, kept in _INNER_MARKS:
         text = pattern.sub(kept, text)
-    return text.lower().translate(_PARTED)
+    text = text.lower().translate(_PARTED)
+    while "  " in text:
+        text = text.replace("  ", " ")
+    return text
 
 
 def _treated(texts: Sequence[str], treat: Callable[[str], str]) -> list[str]:

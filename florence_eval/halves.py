@@ -22,6 +22,7 @@ from florence_eval import arrow_columns, jsonl
 from florence_eval.categories import CATEGORIES, categorise
 from florence_eval.matching import Matches
 from florence_eval.metrics import Metric
+from florence_eval.pairs import Pairs
 from florence_eval.similarity import Variant
 from florence_eval.tabulation import tabulate
 
@@ -100,12 +101,11 @@ def _tabulate_part(
     with path.open("rb") as file:
         file.seek(start)
         content = file.read() if end is None else file.read(end - start)
-    with jsonl.collector_paused():
-        predictions = jsonl.parse_well_formed(content, columns)
-        del content
-        if predictions is None or None in predictions.answers:
-            return None
-        table = tabulate(predictions, metrics, variant)
+    predictions = jsonl.parse_well_formed(content, columns)
+    del content
+    if predictions is None or predictions.rows["answers"].null_count:
+        return None
+    table = tabulate(predictions, metrics, variant)
     of_corpus = [Metric.parse(name).of_corpus for name in table["metric"].unique().to_pylist()]
     return None if any(of_corpus) else table
 
@@ -119,7 +119,7 @@ def _joined(first: pa.Table, second: pa.Table, variant: Variant) -> pa.Table | N
         table = pa.concat_tables([first, second], promote_options="default").unify_dictionaries()
     except pa.ArrowException:
         return None
-    if pc.count_distinct(table["question_id"]).as_py() < len(table):
+    if len(table["question_id"].unique()) < len(table):
         return None
     if table.schema.metadata[b"doc_id"] == b"question_id":
         return table
@@ -141,12 +141,9 @@ def _with_categories_of(documents: pa.Array, table: pa.Table, variant: Variant) 
         arrow_columns.to_numpy(rows["exact"]),
     )
     codes = arrow_columns.to_numpy(table["category"]).copy()
+    pairs = Pairs.of(rows["prediction"].combine_chunks(), rows["answers"].combine_chunks())
     codes[arrow_columns.to_numpy(in_both)] = categorise(
-        rows["prediction"].to_pylist(),
-        rows["answers"].to_pylist(),
-        rows["doc_id"].to_pylist(),
-        matches,
-        variant,
+        pairs, rows["doc_id"].combine_chunks(), matches, variant
     )
     place = table.schema.get_field_index("category")
     return table.set_column(place, "category", arrow_columns.labels(codes, CATEGORIES))

@@ -9,39 +9,29 @@
 
 from __future__ import annotations
 
-import gc
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.json
 
 from florence_eval.errors import InputError
 from florence_eval.predictions import (
+    OPTIONAL,
+    REQUIRED,
     OnBadLine,
     Predictions,
     Source,
     Unreadable,
+    from_columns,
     from_records,
-    labels,
-    optional_id,
 )
 
-
-class Row(msgspec.Struct, gc=False):
-    """One line, as far as scoring needs it."""
-
-    question_id: str | int
-    prediction: str
-    answers: list[str] | None = None
-    question: str | None = None
-    image: str | None = None
-    doc_id: str | int | None = None
-    source: str | None = None
-    question_types: list[str] | str | None = None
-    metric: str | None = None
+_KINDS = {int: pa.int64(), bool: pa.bool_(), list: pa.list_(pa.string())}
+_BLOCK_BYTES = 8 * 2**20
 
 
 def read_bytes(path: Path) -> bytes:
@@ -61,8 +51,7 @@ def parse_predictions(
     content: bytes, name: str, *, columns: Sequence[str] = (), on_bad_line: OnBadLine = "error"
 ) -> Predictions:
     """The predictions in the `content` of the file `name`. Raises `InputError`."""
-    with collector_paused():
-        predictions = parse_well_formed(content, columns)
+    predictions = parse_well_formed(content, columns)
     if predictions is not None:
         return predictions
     # Something is wrong with a line: read again slowly, with a check and a message for each way.
@@ -71,35 +60,43 @@ def parse_predictions(
 
 def parse_well_formed(content: bytes, columns: Sequence[str] = ()) -> Predictions | None:
     """The predictions in `content`, or None where any line is not as it should be."""
-    extra = [column for column in columns if column not in Row.__struct_fields__]
+    content = content.replace(b"\r\n", b"\n")
+    if not content.endswith(b"}\n"):
+        content = content.rstrip() + b"\n"
+    first = next((record for _, record in records(content[: content.index(b"\n")])), None)
+    if not isinstance(first, dict):
+        return None
+    options = pyarrow.json.ParseOptions(_schema(first, columns), unexpected_field_behavior="ignore")
+    buffer = pa.py_buffer(content)
     try:
-        rows = msgspec.json.Decoder(_row_type(extra)).decode_lines(content)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        # Arrow's parser takes bytes that are no UTF-8 for text.
+        whole = pa.py_buffer(np.array([0, len(content)], np.int64))
+        pa.Array.from_buffers(pa.large_string(), 1, [None, whole, buffer]).validate(full=True)
+        table = pyarrow.json.read_json(
+            pa.BufferReader(buffer),
+            pyarrow.json.ReadOptions(block_size=_BLOCK_BYTES),
+            options,
+        )
+    except pa.ArrowException:
         return None
-    answers = [row.answers for row in rows]
-    if not rows or [] in answers:
+    # It also takes several objects on a line and one on several. Where each line begins and ends
+    # with braces, no object goes on in the next line; so as many objects as lines are one a line.
+    if not content.count(b"\n") == content.count(b"}\n{") + 1 == len(table):
         return None
-    return Predictions(
-        question_id=_strings([row.question_id for row in rows]),
-        prediction=[row.prediction for row in rows],
-        answers=answers,
-        question=[row.question for row in rows],
-        image=[row.image for row in rows],
-        doc_id=_strings([row.doc_id for row in rows]),
-        source=[row.source for row in rows],
-        question_types=_lists([row.question_types for row in rows]),
-        metric=[row.metric for row in rows],
-        columns={column: [getattr(row, column) for row in rows] for column in extra},
-    )
+    return from_columns({key: table[key] for key in table.column_names}, columns)
 
 
-def _strings(ids: list[Any]) -> list[Any]:
-    """Ids as strings, or None; a type is told for all at once, because most are strings already."""
-    return ids if set(map(type, ids)) <= {str, type(None)} else list(map(optional_id, ids))
-
-
-def _lists(types: list[Any]) -> list[list[str]]:
-    return types if set(map(type, types)) == {list} else list(map(labels, types))
+def _schema(first: dict[str, Any], columns: Sequence[str]) -> pa.Schema:
+    """The types of the keys that are wanted, as the first line has them; strings, where it does not
+    say. A file of other types is read again with a check of each line."""
+    fields = []
+    for key in dict.fromkeys((*REQUIRED, *OPTIONAL, *columns)):
+        value = first.get(key)
+        kind = _KINDS.get(type(value), pa.string())
+        if key == "answers" or (key == "question_types" and value is None):
+            kind = pa.list_(pa.string())
+        fields.append((key, kind))
+    return pa.schema(fields)
 
 
 def records(content: bytes) -> Iterator[tuple[int, Any]]:
@@ -116,21 +113,3 @@ def _value(line: bytes) -> Any:
         return Unreadable(f"invalid UTF-8 at byte {error.start + 1}; UTF-8 text is accepted")
     except (ValueError, RecursionError) as error:
         return Unreadable(f"invalid JSON: {error}; one complete object a line is accepted")
-
-
-def _row_type(extra: Sequence[str]) -> type[Any]:
-    if not extra:
-        return Row
-    return msgspec.defstruct("RowWithColumns", [(c, Any, None) for c in extra], bases=(Row,))
-
-
-@contextmanager
-def collector_paused() -> Iterator[None]:
-    """No garbage collection meanwhile: a million new objects, none of them garbage."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()

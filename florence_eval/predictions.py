@@ -13,6 +13,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from florence_eval import arrow_columns
 from florence_eval.errors import InputError
 
 OnBadLine = Literal["error", "skip"]
@@ -29,35 +33,29 @@ class SkippedLine:
 
 @dataclass(frozen=True, slots=True)
 class Predictions:
-    """N predictions as columns, each of length N.
+    """N predictions as a table.
 
-    `answers[i]` is None where the file carries no references for that question. `columns` holds
-    what else was asked for by name. `missing` are the positions of questions that were not
-    answered and score 0; `skipped` the lines that could not be read.
+    rows: a column for each key of `REQUIRED` and `OPTIONAL`, then for each that was asked for by
+        name. Strings, but `answers` and `question_types` are lists of strings; null where nothing
+        was said, an empty list for `question_types`.
+    missing: positions of questions that were not answered and score 0.
+    skipped: the lines that could not be read.
     """
 
-    question_id: list[str]
-    prediction: list[str]
-    answers: list[list[str] | None]
-    question: list[str | None]
-    image: list[str | None]
-    doc_id: list[str | None]
-    source: list[str | None]
-    question_types: list[list[str]]
-    metric: list[str | None]
-    columns: dict[str, list[Any]] = field(default_factory=dict)
+    rows: pa.Table
     missing: tuple[int, ...] = ()
     skipped: tuple[SkippedLine, ...] = ()
 
+    def column(self, key: str) -> pa.Array:
+        """A column in one piece."""
+        return self.rows[key].combine_chunks()
+
     @property
-    def documents(self) -> tuple[str, list[str]]:
-        """What tells documents apart, and each question's: the first of `doc_id`, `image` and
-        `question_id` that every question has."""
-        if None not in self.doc_id:
-            return "doc_id", self.doc_id  # type: ignore[return-value]
-        if None not in self.image:
-            return "image", self.image  # type: ignore[return-value]
-        return "question_id", self.question_id
+    def documents_by(self) -> str:
+        """What tells documents apart: the first of `doc_id`, `image` and `question_id` that every
+        question has."""
+        keys = ("doc_id", "image", "question_id")
+        return next(key for key in keys if not self.rows[key].null_count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +99,7 @@ class Source:
         return None
 
 
+IDS = ("question_id", "doc_id")
 REQUIRED = ("question_id", "prediction")
 OPTIONAL = ("answers", "question", "image", "doc_id", "source", "question_types", "metric")
 
@@ -127,23 +126,44 @@ def from_records(
         raise InputError(f"{source.at(skipped[0].line)}: {skipped[0].problem}")
     if not good:
         raise InputError(f"{source.name}: predictions are expected, found none")
-    return Predictions(
-        question_id=[str(record["question_id"]) for record in good],
-        prediction=[record["prediction"] for record in good],
-        answers=[record.get("answers") for record in good],
-        question=[record.get("question") for record in good],
-        image=[record.get("image") for record in good],
-        doc_id=[optional_id(record.get("doc_id")) for record in good],
-        source=[record.get("source") for record in good],
-        question_types=[labels(record.get("question_types")) for record in good],
-        metric=[record.get("metric") for record in good],
-        columns={
-            column: [record.get(column) for record in good]
-            for column in columns
-            if column not in (*REQUIRED, *OPTIONAL)
-        },
-        skipped=tuple(skipped),
-    )
+    keys = dict.fromkeys((*REQUIRED, *OPTIONAL, *columns))
+    cells = {key: [record.get(key) for record in good] for key in keys}
+    return from_lists(cells, skipped=tuple(skipped))
+
+
+def from_lists(
+    cells: dict[str, list[Any]],
+    missing: tuple[int, ...] = (),
+    skipped: tuple[SkippedLine, ...] = (),
+) -> Predictions:
+    """The predictions in lists of checked values: a list for each column of `Predictions.rows`."""
+    rows = {}
+    for key, found in cells.items():
+        if key in IDS:
+            rows[key] = arrow_columns.strings(list(map(optional_id, found)))
+        elif key == "answers":
+            rows[key] = arrow_columns.string_lists(found)
+        elif key == "question_types":
+            rows[key] = arrow_columns.string_lists(list(map(labels, found)))
+        else:
+            rows[key] = arrow_columns.values(found)
+    return Predictions(pa.table(rows), missing, skipped)
+
+
+def from_columns(
+    found: Mapping[str, pa.Array | pa.ChunkedArray], columns: Sequence[str] = ()
+) -> Predictions | None:
+    """The predictions in Arrow columns by key, or None where any cell is not as it should be."""
+    if not all(key in found and len(found[key]) for key in REQUIRED):
+        return None
+    absent = pa.nulls(len(found["prediction"]), pa.string())
+    rows = {}
+    for key in dict.fromkeys((*REQUIRED, *OPTIONAL, *columns)):
+        column = _COLUMNS.get(key, _asked_for)(_plain(found.get(key, absent)))
+        if column is None or (key in REQUIRED and column.null_count):
+            return None
+        rows[key] = column
+    return Predictions(pa.table(rows))
 
 
 class Unreadable(str):
@@ -240,6 +260,64 @@ _CHECKS: dict[str, Callable[[object], str | None]] = {
     "source": _text_problem,
     "question_types": _labels_problem,
     "metric": _text_problem,
+}
+
+
+def _plain(column: pa.Array | pa.ChunkedArray) -> pa.Array:
+    """A column in one piece, its texts in one of Arrow's several forms of them if they fit."""
+    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    text = pa.types.is_null(array.type) or arrow_columns.is_text(array.type)
+    return array.cast(pa.string()) if text and array.nbytes < 2**31 else array
+
+
+def _texts(column: pa.Array) -> pa.Array | None:
+    return column if arrow_columns.is_text(column.type) else None
+
+
+def _ids(column: pa.Array) -> pa.Array | None:
+    return column.cast(pa.string()) if pa.types.is_integer(column.type) else _texts(column)
+
+
+def _lists(column: pa.Array) -> pa.Array | None:
+    if column.null_count == len(column):
+        return pa.nulls(len(column), pa.list_(pa.string()))
+    of_texts = pa.types.is_list(column.type) and arrow_columns.is_text(column.type.value_type)
+    return column if of_texts and not column.flatten().null_count else None
+
+
+def _answers(column: pa.Array) -> pa.Array | None:
+    lists = _lists(column)
+    if lists is None or 0 in arrow_columns.to_numpy(pc.list_value_length(lists)):
+        return None
+    return lists
+
+
+def _labels(column: pa.Array) -> pa.Array | None:
+    lists = _lists(column)
+    if lists is not None:
+        return arrow_columns.without_null_lists(lists)
+    return arrow_columns.lists_of_one(column) if arrow_columns.is_text(column.type) else None
+
+
+def _asked_for(column: pa.Array) -> pa.Array | None:
+    """Booleans and integers as the text that JSON writes; lists of strings without null."""
+    if pa.types.is_list(column.type):
+        return _labels(column)
+    return column.cast(pa.string()) if pa.types.is_boolean(column.type) else _ids(column)
+
+
+_COLUMNS: dict[str, Callable[[pa.Array], pa.Array | None]] = {
+    "question_id": _ids,
+    "prediction": _texts,
+    "answers": _answers,
+    "question": _texts,
+    "image": _texts,
+    "doc_id": _ids,
+    "source": _texts,
+    "question_types": _labels,
+    "metric": _texts,
 }
 
 

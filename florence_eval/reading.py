@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
 
 from florence_eval import frames, jsonl, lmms_eval, rrc, vlmevalkit
 from florence_eval.errors import InputError
@@ -15,6 +17,7 @@ from florence_eval.predictions import (
     Predictions,
     Source,
     Unreadable,
+    from_lists,
     from_records,
     labels,
     optional_id,
@@ -61,23 +64,24 @@ def read(
     else:
         name = "predictions"
         read = frames.parse_predictions(predictions, name, columns, on_bad_line)
-    check_unique(read.question_id, name)
+    check_unique(read.column("question_id"), name)
     if known is not None:
         return _joined(read, name, known, str(references), on_missing)
-    for identity, answers in zip(read.question_id, read.answers, strict=True):
-        if answers is None:
-            raise InputError(
-                f"{name}: question {identity!r} has no answers; put them in the file or give a "
-                "file of references"
-            )
+    answers = read.column("answers")
+    if answers.null_count:
+        row = answers.is_null().index(True).as_py()
+        raise InputError(
+            f"{name}: question {read.column('question_id')[row].as_py()!r} has no answers; put "
+            "them in the file or give a file of references"
+        )
     return read
 
 
-def check_unique(ids: Sequence[str], name: str) -> None:
+def check_unique(ids: pa.Array, name: str) -> None:
     """Raises `InputError` where an id is there twice."""
-    if len(set(ids)) < len(ids):
+    if len(ids.unique()) < len(ids):
         places: dict[str, int] = {}
-        for place, identity in enumerate(ids, 1):
+        for place, identity in enumerate(ids.to_pylist(), 1):
             if identity in places:
                 raise InputError(
                     f"{name}: question_id {identity!r} is there twice, as prediction "
@@ -178,45 +182,31 @@ def _joined(
     on_missing: OnMissing,
 ) -> Predictions:
     """The predictions with the references' answers, and what else only the references say."""
-    extra = [identity for identity in read.question_id if identity not in references]
+    cells = {key: read.column(key).to_pylist() for key in read.rows.column_names}
+    ids = cells["question_id"]
+    extra = [identity for identity in ids if identity not in references]
     if extra:
         raise InputError(
             f"{name}: {_some(extra)} not in {references_name}; predictions for exactly its "
             f"{len(references)} questions are accepted"
         )
-    answered = set(read.question_id)
+    answered = set(ids)
     absent = [identity for identity in references if identity not in answered]
     if absent and on_missing == "error":
         raise InputError(
             f"{name}: no prediction for {_some(absent)} of {references_name}; predict them, or "
             "score them 0 with on_missing zero"
         )
-    total = len(read.question_id)
-    read = replace(
-        read,
-        question_id=read.question_id + absent,
-        prediction=read.prediction + [""] * len(absent),
-        metric=read.metric + [None] * len(absent),
-        columns={key: values + [None] * len(absent) for key, values in read.columns.items()},
-        missing=tuple(range(total, total + len(absent))),
-    )
-    said = [references[identity] for identity in read.question_id]
-
-    def filled(own: list[Any], theirs: Iterable[Any]) -> list[Any]:
-        padded = own + [None] * len(absent)
-        return [mine or other for mine, other in zip(padded, theirs, strict=True)]
-
-    return replace(
-        read,
-        answers=[reference.answers for reference in said],
-        question=filled(read.question, (reference.question for reference in said)),
-        image=filled(read.image, (reference.image for reference in said)),
-        doc_id=filled(read.doc_id, (reference.doc_id for reference in said)),
-        source=filled(read.source, (reference.source for reference in said)),
-        question_types=filled(
-            read.question_types, (reference.question_types for reference in said)
-        ),
-    )
+    missing = tuple(range(len(ids), len(ids) + len(absent)))
+    unsaid = {"question_id": absent, "prediction": [""] * len(absent)}
+    for key, found in cells.items():
+        found += unsaid.get(key, [None] * len(absent))
+    said = [references[identity] for identity in ids]
+    cells["answers"] = [reference.answers for reference in said]
+    for key in ("question", "image", "doc_id", "source", "question_types"):
+        theirs = (getattr(reference, key) for reference in said)
+        cells[key] = [mine or other for mine, other in zip(cells[key], theirs, strict=True)]
+    return from_lists(cells, missing, read.skipped)
 
 
 def _some(ids: list[str]) -> str:

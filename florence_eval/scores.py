@@ -18,7 +18,6 @@ from florence_eval import arrow_columns
 from florence_eval.categories import CATEGORIES
 from florence_eval.errors import InputError
 from florence_eval.halves import tabulate_large
-from florence_eval.jsonl import collector_paused
 from florence_eval.metrics import Metric, corpus_error_rate
 from florence_eval.predictions import OnBadLine, OnMissing, SkippedLine
 from florence_eval.reading import read
@@ -117,7 +116,7 @@ class Scores:
     @cached_property
     def documents(self) -> NDArray[np.int64]:
         """A number from 0 for each question's document, (N,) int64."""
-        return document_codes(self.rows["doc_id"].to_pylist())
+        return document_codes(self.rows["doc_id"].combine_chunks())
 
     @cached_property
     def categories(self) -> dict[str, int]:
@@ -302,13 +301,12 @@ def score(
         if rows is not None:
             _check_columns(rows, extra, name)
             return Scores(rows, chosen, asked, name=name)
-    with collector_paused():
-        found = read(
-            predictions, references, columns=extra, on_missing=on_missing, on_bad_line=on_bad_line
-        )
-        rows = tabulate(found, metrics, chosen)
+    found = read(
+        predictions, references, columns=extra, on_missing=on_missing, on_bad_line=on_bad_line
+    )
+    rows = tabulate(found, metrics, chosen)
     _check_columns(rows, extra, name)
-    missing = tuple(found.question_id[row] for row in found.missing)
+    missing = tuple(rows["question_id"][row].as_py() for row in found.missing)
     return Scores(rows, chosen, asked, missing, found.skipped, name)
 
 

@@ -17,7 +17,6 @@ from typing import Any, Literal, get_args, get_type_hints
 from rapidfuzz.distance import Levenshtein
 
 from florence_eval.errors import InputError
-from florence_eval.folding import collapsed
 from florence_eval.values import canonical_number
 
 Tie = Literal["keep", "drop"]
@@ -91,12 +90,6 @@ class Variant:
         if self.fold_case:
             text = text.lower()
         return " ".join(text.split()) if self.collapse_space else text
-
-    def compared_all(self, texts: Sequence[str]) -> list[str]:
-        """`compared` of many rewritten strings."""
-        if self.fold_case and self.collapse_space:
-            return collapsed(texts)
-        return list(map(self.compared, texts))
 
     def thresholded(self, similarity: float) -> float:
         """The score of a similarity: itself, or 0 where it falls below the threshold."""

@@ -6,11 +6,13 @@ interval over questions would be too narrow.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
+
+from florence_eval import arrow_columns
 
 RESAMPLES = 10_000
 LEVEL = 0.95
@@ -48,14 +50,9 @@ class Estimate:
         return {key: None if value != value else value for key, value in asdict(self).items()}
 
 
-def document_codes(documents: Sequence[str]) -> NDArray[np.int64]:
-    """A number from 0 for each distinct document, (N,) int64."""
-    numbers: dict[str, int] = {}
-    return np.fromiter(
-        (numbers.setdefault(document, len(numbers)) for document in documents),
-        np.int64,
-        len(documents),
-    )
+def document_codes(documents: pa.Array) -> NDArray[np.int64]:
+    """A number from 0 for each distinct one of (N,) strings, in the order of coming, (N,) int64."""
+    return arrow_columns.to_numpy(documents.dictionary_encode().indices).astype(np.int64)
 
 
 def estimate(

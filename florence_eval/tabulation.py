@@ -6,13 +6,15 @@ from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from florence_eval import arrow_columns
 from florence_eval.categories import CATEGORIES, categorise
 from florence_eval.matching import Matches, match
 from florence_eval.metrics import Metric
-from florence_eval.predictions import Predictions
+from florence_eval.pairs import Pairs
+from florence_eval.predictions import OPTIONAL, REQUIRED, Predictions
 from florence_eval.similarity import Variant
 from florence_eval.subsets import standard_metric
 
@@ -31,44 +33,43 @@ def tabulate(
     `metrics` None is `auto`: each question's own `metric`, else the standard one of its source. The
     schema's metadata says under `doc_id` what that column was taken from. Raises `InputError`.
     """
-    answers: list[list[str]] = [accepted or [] for accepted in predictions.answers]
-    documents_by, documents = predictions.documents
-    matches = match(predictions.prediction, answers, variant)
-    has_documents = documents_by != "question_id"
-    codes = categorise(
-        predictions.prediction, answers, documents if has_documents else None, matches, variant
-    )
+    rows = predictions.rows
+    prediction, answers = predictions.column("prediction"), predictions.column("answers")
+    documents = predictions.column(predictions.documents_by)
+    pairs = Pairs.of(prediction, answers)
+    matches = match(pairs, variant)
+    has_documents = predictions.documents_by != "question_id"
+    codes = categorise(pairs, documents if has_documents else None, matches, variant)
+    best = arrow_columns.numbers(pairs.starts + matches.best_index)
     missing = np.array(predictions.missing, np.int64)
     matches.anls[missing] = matches.similarity[missing] = 0.0
-    names, scores, measured = _measure(predictions, answers, matches, missing, metrics)
-    best = zip(answers, matches.best_index.tolist(), strict=True)
+    names, scores, measured = _measure(predictions, matches, missing, metrics)
     columns = {
-        "question_id": arrow_columns.strings(predictions.question_id),
-        "doc_id": arrow_columns.strings(documents),
-        "source": arrow_columns.strings(predictions.source),
-        "question_types": arrow_columns.string_lists(predictions.question_types),
-        "question": arrow_columns.strings(predictions.question),
-        "prediction": arrow_columns.strings(predictions.prediction),
-        "answers": arrow_columns.string_lists(answers),
-        "best_answer": arrow_columns.strings([accepted[index] for accepted, index in best]),
+        "question_id": rows["question_id"],
+        "doc_id": documents,
+        "source": rows["source"],
+        "question_types": rows["question_types"],
+        "question": rows["question"],
+        "prediction": prediction,
+        "answers": answers,
+        "best_answer": pairs.answers.take(best),
         "best_index": arrow_columns.numbers(matches.best_index),
         "distance": arrow_columns.numbers(matches.distance),
         "similarity": arrow_columns.numbers(matches.similarity),
         "anls": arrow_columns.numbers(matches.anls),
         "exact": arrow_columns.booleans(matches.exact),
         "category": arrow_columns.labels(codes, CATEGORIES),
-        "image": arrow_columns.strings(predictions.image),
+        "image": rows["image"],
         "metric": names,
         "score": arrow_columns.numbers(scores),
         **measured,
-        **{name: arrow_columns.values(found) for name, found in predictions.columns.items()},
+        **{name: rows[name] for name in rows.column_names if name not in (*REQUIRED, *OPTIONAL)},
     }
-    return pa.table(columns).replace_schema_metadata({"doc_id": documents_by})
+    return pa.table(columns).replace_schema_metadata({"doc_id": predictions.documents_by})
 
 
 def _measure(
     predictions: Predictions,
-    answers: list[list[str]],
     matches: Matches,
     missing: NDArray[np.int64],
     metrics: Sequence[Metric] | None,
@@ -77,13 +78,9 @@ def _measure(
 
     A column is null for the questions that `auto` does not score with its metric.
     """
-    total = len(answers)
+    total = len(predictions.rows)
     if metrics is None:
-        kinds = list(zip(predictions.metric, predictions.source, map(len, answers), strict=True))
-        chosen = {kind: kind[0] or standard_metric(*kind[1:]) for kind in dict.fromkeys(kinds)}
-        present = list(dict.fromkeys(chosen.values()))
-        code_of = {kind: present.index(name) for kind, name in chosen.items()}
-        codes = np.array([code_of[kind] for kind in kinds], np.int32)
+        present, codes = _standard(predictions)
         metrics = [Metric.parse(name) for name in present]
         applies = [codes == code for code in range(len(metrics))]
     else:
@@ -98,7 +95,7 @@ def _measure(
         if metric.name in ("anls", "nls"):
             values = matches.anls if metric.name == "anls" else matches.similarity
         else:
-            values[rows] = _values(metric, predictions, answers, rows)
+            values[rows] = _values(metric, predictions, rows)
             if not metric.lower_is_better:
                 values[missing] = 0.0
         if str(metric) != "anls":
@@ -107,15 +104,33 @@ def _measure(
     return arrow_columns.labels(codes, [str(metric) for metric in metrics]), scores, columns
 
 
+def _standard(predictions: Predictions) -> tuple[list[str], NDArray[np.int32]]:
+    """The metrics that `auto` takes, in the order of the rows, and which one each question has."""
+    metric, source = predictions.column("metric"), predictions.column("source")
+    answers = arrow_columns.to_numpy(pc.list_value_length(predictions.column("answers")))
+    kinds = np.zeros(len(answers), np.int64)
+    for codes in (_codes(metric), _codes(source), answers):
+        kinds = kinds * (int(codes.max()) + 1) + codes
+    _, first, kind_of = np.unique(kinds, return_index=True, return_inverse=True)
+    names = [
+        metric[row].as_py() or standard_metric(source[row].as_py(), int(answers[row]))
+        for row in first.tolist()
+    ]
+    present = list(dict.fromkeys(names[kind] for kind in np.argsort(first).tolist()))
+    return present, np.array([present.index(name) for name in names], np.int32)[kind_of]
+
+
+def _codes(column: pa.Array) -> NDArray[np.int32]:
+    """A number from 0 for each distinct text, null among them."""
+    return arrow_columns.to_numpy(column.dictionary_encode(null_encoding="encode").indices)
+
+
 def _values(
-    metric: Metric,
-    predictions: Predictions,
-    answers: list[list[str]],
-    rows: NDArray[np.int64],
+    metric: Metric, predictions: Predictions, rows: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    chosen = rows.tolist()
+    chosen = predictions.rows.take(arrow_columns.numbers(rows))
     return metric.values(
-        [predictions.prediction[row] for row in chosen],
-        [answers[row] for row in chosen],
-        [predictions.question[row] for row in chosen],
+        chosen["prediction"].to_pylist(),
+        chosen["answers"].to_pylist(),
+        chosen["question"].to_pylist(),
     )

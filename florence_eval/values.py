@@ -19,6 +19,11 @@ _MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct",
 _DATE_PART = re.compile(r"\d+|[a-z]+")
 _NO_DATE_WORDS = {"st", "nd", "rd", "th", "of"}
 
+# What every number and every date in ASCII matches, whatever the case, and little else. No look
+# around, so that Arrow can search for them.
+ANY_NUMBER = rf"^[^a-z]*(?:percent|per cent|{'|'.join(NUMBER_WORDS)})?[^a-z]*$"
+ANY_DATE = rf"\d\D+\d+\D+\d|{'|'.join(_MONTHS)}"
+
 
 def number(text: str) -> Decimal | None:
     """The number that the whole of `text` writes, or None.

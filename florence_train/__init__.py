@@ -6,6 +6,8 @@ The names are imported when they are first used, so that reading options does no
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from florence_data import InputError
+
 if TYPE_CHECKING:
     from florence_train.config import PredictConfig, TrainConfig
     from florence_train.errors import TrainingError
@@ -42,4 +44,10 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    try:
+        return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"the package {error.name} is not installed; pip install 'florence-docs[train]' brings "
+            "what training and prediction need"
+        ) from error

@@ -164,7 +164,8 @@ class Batch:
 
     def _moved(self, move: Callable[[Tensor], Tensor]) -> Batch:
         values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
-        return Batch(**{n: move(v) if isinstance(v, Tensor) else v for n, v in values.items()})
+        values = {n: move(v) if isinstance(v, Tensor) else v for n, v in values.items()}
+        return Batch(**values)
 
 
 @dataclass(frozen=True)
@@ -205,7 +206,9 @@ class Collator:
         return self.cache.get(example.image.sha256) if self.cache is not None else None
 
     def _pixels(self, example: Example) -> NDArray[np.float32]:
-        name = f"sample {example.sample.id}"
+        location = example.image.location
+        where = f"{location.path}, " if location is not None else ""
+        name = f"{where}sample {example.sample.id}"
         return pixels(example.image.read(), size=self.image_size, name=name)
 
 

@@ -28,6 +28,24 @@ COLUMNS = ("question", "answer", "confidence", "seconds", "page", "expected")
 """Of the table of what was asked."""
 
 
+@contextmanager
+def sentences() -> Iterator[None]:
+    """Tells an error as a sentence and goes on behind the block.
+
+    One that was not foreseen goes to the terminal in full.
+    """
+    sentence = ""
+    try:
+        yield
+    except InputError as error:
+        sentence = str(error)
+    except Exception:
+        traceback.print_exc()
+        sentence = "This did not work; the terminal that the demo runs in says why."
+    if sentence:  # the browser takes it for HTML
+        gr.Warning(html.escape(sentence), duration=15)
+
+
 def page_view(
     asker: Asker, samples: Sequence[Sample], title: str, max_bytes: int, max_pixels: int
 ) -> gr.Blocks:
@@ -37,17 +55,7 @@ def page_view(
     bytes, a page `max_pixels` pixels.
     """
 
-    @contextmanager
-    def sentences() -> Iterator[None]:
-        """An error as a sentence in the browser; an unexpected one is told to the terminal too."""
-        try:
-            yield
-        except InputError as error:  # escaped, since the browser takes an error for HTML
-            raise gr.Error(html.escape(str(error)), duration=None, print_exception=False) from None
-        except Exception:
-            traceback.print_exc()
-            sentence = "This did not work; the terminal that the demo runs in says why."
-            raise gr.Error(sentence, duration=None, print_exception=False) from None
+    no_page = [None, {}, None, gr.Dropdown(choices=[], value=None, visible=False), "", "", []]
 
     def opened(data: bytes, name: str, expected: dict[str, str]) -> list[Any]:
         page = Page.open(data, name, max_pixels)
@@ -56,19 +64,21 @@ def page_view(
 
     def upload(path: str | None) -> list[Any]:
         if path is None:
-            return [None, {}, None, gr.Dropdown(choices=[], value=None, visible=False), "", "", []]
+            return no_page
         with sentences():
             return opened(Path(path).read_bytes(), Path(path).name, {})
+        return no_page
 
     def pick(event: gr.SelectData) -> list[Any]:
+        sample = samples[event.index]
+        expected = {
+            asked.question: " | ".join(asked.answers)
+            for asked in sample.supervisions
+            if asked.task == "vqa"
+        }
         with sentences():
-            sample = samples[event.index]
-            expected = {
-                asked.question: " | ".join(asked.answers)
-                for asked in sample.supervisions
-                if asked.task == "vqa"
-            }
             return opened(sample.image.read(), sample.id, expected)
+        return no_page
 
     def ask(
         page: Page | None, task: str, question: str, expected: dict[str, str], table: list[Any]
@@ -76,19 +86,19 @@ def page_view(
         with sentences():
             if page is None:
                 raise InputError("There is no page yet; upload one or pick one first.")
-            asked = question if asker.reads_question(task) else ""
+            asked = question.strip() if asker.reads_question(task) else ""
             reply = asker.ask(page, asked, task)
-            told = said(reply)
+            picture = draw_regions(page.picture, reply.regions) if reply.regions else page.picture
             row = [
                 asked if task == "vqa" else f"{task} {asked}".strip(),
-                told,
+                said(reply),
                 f"{reply.confidence:.1%}",
                 f"{reply.seconds:.2f}",
                 "encoded" if reply.encoded else "reused",
                 expected.get(asked, ""),
             ]
-            picture = draw_regions(page.picture, reply.regions) if reply.regions else page.picture
-            return [told, measures(reply), shown(picture), [row, *table]]
+            return [said(reply), measures(reply), shown(picture), [row, *table]]
+        return ["", "", gr.skip(), gr.skip()]
 
     with gr.Blocks(title=title, analytics_enabled=False, delete_cache=(600, 3600)) as blocks:
         page, expected = gr.State(None), gr.State({})
@@ -96,23 +106,29 @@ def page_view(
         with gr.Row():
             with gr.Column(scale=3):
                 file = gr.File(
-                    label=f"A page: an image of up to {max_bytes / 1e6:.0f} MB",
+                    label=f"A page: an image of up to {max_bytes / 2**20:.0f} MB",
                     file_types=["image"],
                     type="filepath",
                     height=120,
                     elem_id="file",
                 )
                 gallery = gr.Gallery(
-                    [(thumbnail(sample), sample.id) for sample in samples],
+                    [thumbnail(sample) for sample in samples],
                     label="Or one of these",
                     columns=6,
                     height=190,
                     allow_preview=False,
+                    buttons=[],
                     visible=bool(samples),
                     elem_id="gallery",
                 )
                 view = gr.Image(
-                    label="The page", interactive=False, format="jpeg", height=720, elem_id="view"
+                    label="The page",
+                    interactive=False,
+                    format="jpeg",
+                    height=720,
+                    buttons=["download", "fullscreen"],
+                    elem_id="view",
                 )
             with gr.Column(scale=2):
                 known = gr.Dropdown(
@@ -123,14 +139,15 @@ def page_view(
                 button = gr.Button("Ask", variant="primary", elem_id="ask")
                 text = gr.Textbox(label="Answer", interactive=False, elem_id="answer")
                 facts = gr.Textbox(label="How sure, how fast", interactive=False, elem_id="facts")
-                table = gr.Dataframe(
-                    headers=list(COLUMNS),
-                    type="array",
-                    label="Asked of this page, the latest first",
-                    interactive=False,
-                    wrap=True,
-                    elem_id="table",
-                )
+        table = gr.Dataframe(
+            headers=list(COLUMNS),
+            type="array",
+            label="Asked of this page, the latest first",
+            interactive=False,
+            wrap=True,
+            column_widths=["26%", "32%", "10%", "8%", "9%", "15%"],
+            elem_id="table",
+        )
         new_page = [page, expected, view, known, text, facts, table]
         private: dict[str, Any] = {"api_visibility": "private"}
         file.upload(upload, file, new_page, **private)

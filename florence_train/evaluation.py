@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from florence_data.images import decode
 from florence_data.prompts import Example
-from florence_eval import score
+from florence_eval import Scores, score
 from florence_train.batches import Group, PageReader, pack
 from florence_train.checks import question_losses
 from florence_train.model import Florence
@@ -49,14 +49,14 @@ class Evaluation:
     """What the evaluation pages say of a model.
 
     `loss` is per target token; `score` is the mean of `metric` (named with its variant), 0 to 1;
-    `table` is the evaluator's table, one row a question; `shown` are some of the main process's
-    answers.
+    `scores` are the evaluator's, with the table of every question; `shown` are some of the main
+    process's answers.
     """
 
     loss: float
     metric: str
     score: float
-    table: pd.DataFrame
+    scores: Scores
     shown: list[ShownAnswer]
 
 
@@ -108,9 +108,18 @@ class Evaluator:
             loss=sum(loss for loss, _, _ in gathered) / sum(tokens for _, tokens, _ in gathered),
             metric=scores.summary["headline"],
             score=scores.summary["score"]["mean"],
-            table=scores.table,
+            scores=scores,
             shown=shown,
         )
+
+    def page(self, image: str) -> bytes | None:
+        """The encoded page of an evaluation's row, by the id that it has there."""
+        for samples in self.reader.sets:
+            try:
+                return samples[image].image.read()
+            except KeyError:
+                continue
+        return None
 
 
 def _shown(example: Example, text: str) -> ShownAnswer:

@@ -58,7 +58,10 @@ def predict(config: PredictConfig) -> int:
     out = Path(config.out)
     if out.is_dir():
         raise InputError(f"{out}: a directory; the name of a file to write is accepted")
-    out.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{out}: cannot be written ({error.strerror})") from None
     unfinished = out.with_name(f"{out.name}.unfinished-{_identity(config, template)}")
     if not config.resume and accelerator.is_main_process:
         for path in out.parent.glob(f"{out.name}.unfinished-*"):
@@ -110,7 +113,7 @@ def _by_length(
     """
     longest: dict[Group, int] = {}
     shortened = 0
-    for page, sample in enumerate(samples):
+    for page, sample in enumerate(samples.texts()):
         if sample.supervisions:
             lengths = [encoder.count(example.prompt) for example in template.examples(sample)]
             longest[Group(page, tuple(range(len(lengths))))] = max(lengths)

@@ -6,6 +6,7 @@ RUN/log.jsonl        one object a line: what was measured at a step
 RUN/checkpoints/     what to resume from (`florence_train.checkpoint`)
 RUN/features/        page features of a frozen tower (`florence_train.feature_cache`)
 RUN/model/           the checkpoint to use, in the hub's layout
+RUN/scores/          the evaluation of that checkpoint: tables, and report.html to look at
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import json
 import platform
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -24,12 +25,13 @@ import yaml
 from accelerate import Accelerator
 
 from florence_data import InputError
+from florence_eval import Scores, report
 from florence_train.checkpoint import checkpoints
 from florence_train.config import TrainConfig
 from florence_train.model import Florence
 
 CONFIG, ENVIRONMENT, LOG = "config.yaml", "environment.json", "log.jsonl"
-FEATURES, MODEL = "features", "model"
+FEATURES, MODEL, SCORES = "features", "model", "scores"
 
 FREE_TO_CHANGE = {
     *("resume", "workers", "max_questions", "log_every", "save_every", "keep_last", "track"),
@@ -69,7 +71,10 @@ def open_run(config: TrainConfig) -> Path | None:
 
 
 def _begin(directory: Path, config: TrainConfig) -> None:
-    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{directory}: cannot be made ({error.strerror})") from None
     environment = {
         "python": platform.python_version(),
         "machine": platform.machine(),
@@ -162,4 +167,14 @@ def save_model(directory: Path, florence: Florence, accelerator: Accelerator) ->
             (directory / MODEL).rename(old)
         new.rename(directory / MODEL)
         shutil.rmtree(old, ignore_errors=True)
+    accelerator.wait_for_everyone()
+
+
+def save_scores(
+    directory: Path, scores: Scores, page: Callable[[str], bytes | None], accelerator: Accelerator
+) -> None:
+    """Write the tables of an evaluation and the report with its pages; `page` gives them by id."""
+    if accelerator.is_main_process:
+        scores.write(directory / SCORES)
+        report(scores, directory / SCORES, images=page)
     accelerator.wait_for_everyone()

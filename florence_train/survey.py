@@ -78,7 +78,7 @@ def survey(
     shortened, longest = 0, (0, Group(0, ()))
     for index, samples in enumerate(sets):
         found = []
-        for page, sample in enumerate(samples):
+        for page, sample in enumerate(samples.texts()):
             images.add(sample.image.sha256)
             questions, most = [], 0
             for number, example in enumerate(template.examples(sample)):

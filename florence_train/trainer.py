@@ -200,6 +200,7 @@ def train(config: TrainConfig) -> TrainResult:
                     progress.best = evaluation.score
                 if better and config.keep_best:
                     run.save_model(directory, florence, accelerator)
+                    run.save_scores(directory, evaluation.scores, evaluator.page, accelerator)
                 if _is_out_of_patience(config, progress):
                     ended = "early"
             if number % save_every == 0 or last or ended != "finished":

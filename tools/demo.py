@@ -56,7 +56,7 @@ def main(arguments: list[str]) -> None:
         options.model, options.template, options.num_beams, options.max_new_tokens, options.seed
     )
     samples = SampleSet.from_shards(options.data) if options.data is not None else ()
-    max_bytes = options.max_upload_mb * 1_000_000
+    max_bytes = options.max_upload_mb * 2**20
     view = page_view(
         asker,
         [samples[position] for position in range(min(options.examples, len(samples)))],

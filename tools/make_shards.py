@@ -46,7 +46,7 @@ class Output:
 
 
 def write(samples: SampleSet, output: Output, made_from: dict[str, Any]) -> None:
-    """Write the shards and print their account. Raises `InputError` if no page was kept."""
+    """Write the shards and print their account."""
     description = shard(
         samples,
         output.out,
@@ -65,8 +65,6 @@ def write(samples: SampleSet, output: Output, made_from: dict[str, Any]) -> None
         show_progress=True,
     )
     print(description.account)
-    if not description.samples:
-        raise InputError(f"{output.out}: an empty set, no page was kept; one or more is accepted")
     print(f"{description.samples} pages in {len(description.shards)} shards: {output.out}")
 
 

@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 import florence_eval
 from florence_eval import InputError
+
+if TYPE_CHECKING:
+    from florence_eval import Scores
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,13 @@ class Options:
     out: Path | None = None
     """Folder for table.parquet, table.csv and summary.json."""
     compare: Path | None = None
-    """Another model's predictions for the same questions."""
+    """Another model's predictions for the same questions; in a report, those before."""
+    report: bool = False
+    """Also write report.html into --out: every question to browse, and where the model is wrong."""
+    images: Path | None = None
+    """Shards with the pages of the questions, for the report (which this implies)."""
+    single_file: bool = False
+    """Write the report as one file with thumbnails (implies --report)."""
     fail_under: float | None = None
     """Exit with 1 where the headline score, from 0 to 1, is below (for cer and wer: above)."""
     format: Literal["table", "json", "markdown"] = "table"
@@ -44,9 +54,17 @@ class Options:
     on_bad_line: Literal["error", "skip"] = "error"
     """Lines that cannot be read: an error, or skipped, counted and listed last."""
 
+    @property
+    def wants_report(self) -> bool:
+        return self.report or self.images is not None or self.single_file
+
 
 def main(options: Options) -> int:
-    scores = _score(options, options.predictions)
+    if options.out is None and options.wants_report:
+        raise InputError("report: --out names the folder to write it into, found none")
+    images = None if options.images is None else _pages(options.images)
+    further = _further_keys(options.predictions) if options.wants_report else ()
+    scores = _score(options, options.predictions, further)
     comparison = None
     if options.compare is not None:
         from florence_eval import compare
@@ -82,19 +100,61 @@ def main(options: Options) -> int:
             print(plain(grids))
     if options.out is not None:
         scores.write(options.out)
+    if options.out is not None and options.wants_report:
+        written = florence_eval.report(
+            scores if comparison is None else comparison,
+            options.out,
+            images=images,
+            single_file=options.single_file,
+        )
+        print(written, file=sys.stderr)
     return 0 if reached else 1
 
 
-def _score(options: Options, predictions: Path) -> florence_eval.Scores:
+def _score(options: Options, predictions: Path, further: Sequence[str] = ()) -> Scores:
     return florence_eval.score(
         predictions,
         options.references,
         metric=options.metric,
         variant=options.variant,
-        columns=options.by,
+        columns=tuple(dict.fromkeys((*options.by, *further))),
         on_missing=options.on_missing,
         on_bad_line=options.on_bad_line,
     )
+
+
+def _further_keys(predictions: Path) -> list[str]:
+    """The keys of the first line that the table does not have by itself: a report shows them."""
+    from florence_eval.metrics import NAMES
+
+    try:
+        with predictions.open(encoding="utf-8") as file:
+            first = json.loads(file.readline())
+    except (OSError, ValueError):  # not lines of JSON; scoring the file says so if it should be
+        return []
+    if not isinstance(first, dict) or not first.keys() >= {"question_id", "prediction"}:
+        return []
+    return [key for key, value in first.items() if value is not None and key not in NAMES]
+
+
+def _pages(shards: Path) -> Callable[[str], bytes | None]:
+    """What gives the image of a page in shards by the page's id."""
+    import florence_data
+
+    try:
+        reader = florence_data.ShardReader(shards)
+    except florence_data.InputError as error:
+        raise InputError(str(error)) from None
+
+    def page(identity: str) -> bytes | None:
+        try:
+            return reader[identity].image.data
+        except KeyError:
+            return None
+        except florence_data.InputError as error:
+            raise InputError(str(error)) from None
+
+    return page
 
 
 if __name__ == "__main__":

@@ -95,6 +95,16 @@ def test_cmyk_has_the_colours_that_pillow_gives_it() -> None:
     assert red > 240 and green < 15 and blue < 15
 
 
+def test_what_is_no_image_is_told_by_its_name_and_size() -> None:
+    for read in (decode, Image.from_bytes):
+        with pytest.raises(InputError) as error:
+            read(b"no image", "page 3")
+        assert str(error.value) == (
+            "page 3: not an image that can be read (8 bytes; of no known format); "
+            "JPEG, PNG, WebP and what else Pillow reads are accepted"
+        )
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_pictures_come_upright(orientation: int) -> None:
     exif = PIL.Image.Exif()

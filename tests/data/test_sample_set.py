@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import gzip
 import json
+import pickle
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,11 +16,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from florence_data import Account, InputError, Sample, SampleSet
+from florence_data import Account, InputError, Sample, SampleSet, ShardReader
 from florence_data.operators import Source, at_epoch, shares
 from florence_data.permutation import Permutation
+from florence_data.plain_tars import index_tars
 from florence_data.set_description import answer_form
+from florence_data.shard_writer import ShardOptions
 from florence_data.sharding import shard
+from florence_data.storage import Directory
 
 MakePages = Callable[..., SampleSet]
 Same = Callable[[SampleSet, SampleSet], bool]
@@ -256,6 +260,89 @@ def test_lines_hold_the_set_with_or_without_the_bytes(
         assert "data" not in json.loads(first)["image"]
 
 
+def test_lines_are_read_when_they_are_asked_for(make_pages: MakePages, tmp_path: Path) -> None:
+    path = tmp_path / "set.jsonl"
+    make_pages(4).to_jsonl(path)
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([lines[0], "", lines[1], "no sample", "  ", lines[3]]))
+    samples = SampleSet.from_jsonl(path)
+    assert len(samples) == 4
+    assert [samples[position].id for position in (3, 1, 0)] == ["page 3", "page 1", "page 0"]
+    with pytest.raises(InputError, match=r"set.jsonl, line 4: not the JSON of a sample"):
+        samples[2]
+    again = SampleSet(pickle.loads(pickle.dumps(samples.source)))
+    assert again[3].to_json() == samples[3].to_json()
+
+
+def test_lines_in_a_store_are_read_too(make_pages: MakePages, same: Same) -> None:
+    for name in ("set.jsonl", "set.jsonl.gz"):
+        make_pages(3).to_jsonl(f"memory://lines/{name}")
+        assert same(SampleSet.from_jsonl(f"memory://lines/{name}"), make_pages(3))
+
+
+def test_a_sample_is_there_by_its_id(make_pages: MakePages, tmp_path: Path) -> None:
+    shard(make_pages(9), tmp_path / "set", options=ShardOptions(shard_pages=2))
+    for pages in (make_pages(9), SampleSet.from_shards(tmp_path / "set")):
+        for samples in (pages, pages.shuffle(1).subset(last=9), pages + make_pages(2).map(renamed)):
+            assert samples["page 7"].image.data == make_pages(9)[7].image.data
+            with pytest.raises(KeyError, match="page 9"):
+                samples["page 9"]
+
+
+@dataclass(frozen=True)
+class Reads:
+    """A directory that notes which ranges were read."""
+
+    directory: Directory
+    ranges: list[tuple[str, int, int]]
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.directory, name)
+
+    def read_range(self, name: str, offset: int, size: int) -> bytes:
+        self.ranges.append((name, offset, size))
+        return self.directory.read_range(name, offset, size)
+
+
+def test_texts_of_shards_are_read_without_the_images(make_pages: MakePages, tmp_path: Path) -> None:
+    shard(make_pages(9), tmp_path / "set", options=ShardOptions(shard_pages=2))
+    reader = ShardReader(tmp_path / "set")
+    read: list[tuple[str, int, int]] = []
+    reader.directory = Reads(reader.directory, read)  # type: ignore[assignment]
+    pages = SampleSet(reader)
+    descriptions = sum(len(page.to_json()) for page in make_pages(9))
+    for samples in (
+        pages,
+        pages.shuffle(3),
+        pages.map(renamed).filter(functools.partial(divisible, by=1)),
+        pages.subset(first=4) + pages.subset(last=5),
+    ):
+        whole = [(page.to_json(), page.image.data) for page in samples]
+        read.clear()
+        texts = list(samples.texts())
+        assert sum(size for _, _, size in read) == descriptions
+        assert all(page.image.data == b"" for page in texts)
+        assert [(page.to_json(), page.image.read()) for page in texts] == whole
+
+
+def test_texts_of_other_sources_are_their_samples(make_pages: MakePages, tmp_path: Path) -> None:
+    assert list(make_pages(3).repeat(2).texts()) == list(make_pages(3).repeat(2))
+    make_pages(3).to_jsonl(tmp_path / "set.jsonl")
+    assert list(SampleSet.from_jsonl(tmp_path / "set.jsonl").texts()) == list(make_pages(3))
+
+
+def test_texts_of_indexed_tars_have_the_facts_of_the_images(
+    make_pages: MakePages, tmp_path: Path
+) -> None:
+    shard(make_pages(5), tmp_path / "set")
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "set" / "train-000000.tar").rename(tmp_path / "theirs" / "train-000000.tar")
+    index_tars(tmp_path / "theirs")
+    theirs = SampleSet.from_shards(tmp_path / "theirs")
+    assert [text.to_json() for text in theirs.texts()] == [page.to_json() for page in theirs]
+    assert theirs["page 4"].image.data == next(iter(theirs.subset(last=1))).image.data
+
+
 def test_a_set_from_lines_can_be_sharded_again(
     make_pages: MakePages, tmp_path: Path, same: Same
 ) -> None:
@@ -275,7 +362,7 @@ def test_lines_cannot_name_files_elsewhere(
     row["image"]["location"] = {"path": path}
     (tmp_path / "set.jsonl").write_text("\n" + json.dumps(row))
     with pytest.raises(InputError, match=r"set.jsonl, line 2: the image is at .* not below"):
-        SampleSet.from_jsonl(tmp_path / "set.jsonl")
+        list(SampleSet.from_jsonl(tmp_path / "set.jsonl"))
 
 
 def test_a_trusted_file_of_lines_can_name_images_elsewhere(
@@ -286,7 +373,7 @@ def test_a_trusted_file_of_lines_can_name_images_elsewhere(
     path = tmp_path / "lines" / "set.jsonl"
     SampleSet.from_shards(tmp_path / "shards").to_jsonl(path)
     with pytest.raises(InputError, match="anywhere=True"):
-        SampleSet.from_jsonl(path)
+        list(SampleSet.from_jsonl(path))
     assert same(SampleSet.from_jsonl(path, anywhere=True), make_pages(2))
 
 
@@ -302,10 +389,10 @@ def test_a_line_that_is_no_sample_is_named(make_pages: MakePages, tmp_path: Path
     ]:
         (tmp_path / "set.jsonl").write_bytes(line.encode() + bad.encode("latin-1"))
         with pytest.raises(InputError, match=message):
-            SampleSet.from_jsonl(tmp_path / "set.jsonl")
+            list(SampleSet.from_jsonl(tmp_path / "set.jsonl"))
     (tmp_path / "set.jsonl.gz").write_bytes(gzip.compress(line.encode())[:-9])
     with pytest.raises(InputError, match="gzip file, or damaged"):
-        SampleSet.from_jsonl(tmp_path / "set.jsonl.gz")
+        list(SampleSet.from_jsonl(tmp_path / "set.jsonl.gz"))
 
 
 def test_a_description_says_what_is_in_the_set(make_pages: MakePages) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 import PIL.Image
 import pytest
+import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -89,7 +90,7 @@ def test_the_description_counts_and_checks_every_file(
     for file in (*described["shards"], described["index"]):
         content = (tmp_path / "set" / file["name"]).read_bytes()
         assert file["bytes"] == len(content)
-        assert file["sha256"] == hashlib.sha256(content).hexdigest()
+        assert file["checksum"] == f"xxh3-128:{xxhash.xxh3_128(content).hexdigest()}"
 
 
 @given(st.text(st.characters(codec="ascii", exclude_characters="\0/"), min_size=1, max_size=100))
@@ -223,7 +224,10 @@ def test_two_samples_with_one_id_are_an_error_that_names_both(
         ({"format": "other"}, "format 'other', expected 'florence-shards'"),
         ({"version": 99}, "version 99"),
         ({"samples": "many"}, "samples"),
-        ({"index": {"name": "../index.arrow", "bytes": 1, "sha256": ""}}, "not the name of a file"),
+        (
+            {"index": {"name": "../index.arrow", "bytes": 1, "checksum": ""}},
+            "not the name of a file",
+        ),
     ],
 )
 def test_a_description_of_something_else_is_refused(
@@ -247,10 +251,23 @@ def test_the_same_samples_and_options_give_the_same_bytes(
     assert files_of(tmp_path / "one") == files_of(tmp_path / "two")
 
 
-def test_an_empty_set_is_a_set(tmp_path: Path) -> None:
-    described = shard(SampleSet.from_samples([]), tmp_path / "set")
-    assert (described.samples, described.shards) == (0, ())
-    assert list(SampleSet.from_shards(tmp_path / "set")) == []
+def test_a_set_without_a_page_is_refused_and_leaves_nothing(
+    make_pages: Callable[..., SampleSet], tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=r"no page was kept of 0 rows \(none was dropped\)"):
+        shard(SampleSet.from_samples([]), tmp_path / "set")
+    with pytest.raises(InputError, match="no page was kept"), ShardWriter(tmp_path / "set"):
+        pass
+    dropped = make_pages(3).filter(is_large, "too small")
+    with pytest.raises(InputError, match=r"no page was kept of 3 rows \(3 pages: too small, 6 q"):
+        shard(dropped, tmp_path / "set")
+    assert not [path for path in (tmp_path / "set").rglob("*") if path.is_file()]
+    assert shard(make_pages(3), tmp_path / "set").samples == 3
+
+
+def is_large(sample: Sample) -> bool:
+    """Whether a page is wider than any here."""
+    return sample.image.width > 10_000
 
 
 def test_images_are_stored_in_the_source_s_own_bytes(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+import xxhash
 
 from florence_data import InputError, SampleSet, ShardReader
 from florence_data.prompts import prompt_template
@@ -110,15 +111,13 @@ def test_an_index_that_points_outside_its_shard_is_refused(
 
 def rewrite_index(directory: Path, table: pa.Table) -> None:
     """Replace the index and make its checksum fit again."""
-    import hashlib
-
     with pa.ipc.new_file(directory / "index.arrow", table.schema) as file:
         file.write_table(table)
     content = (directory / "index.arrow").read_bytes()
     described = json.loads((directory / "dataset.json").read_text())
     described["index"] |= {
         "bytes": len(content),
-        "sha256": hashlib.sha256(content).hexdigest(),
+        "checksum": f"xxh3-128:{xxhash.xxh3_128(content).hexdigest()}",
     }
     (directory / "dataset.json").write_text(json.dumps(described))
 
@@ -150,6 +149,18 @@ def test_checking_finds_a_single_changed_bit_in_an_image(directory: Path) -> Non
     tar[row["image_offset"] + row["image_size"] // 2] ^= 1
     (directory / "train-000002.tar").write_bytes(tar)
     with pytest.raises(InputError, match=r"train-000002.tar: its checksum differs"):
+        ShardReader(directory).check()
+
+
+def test_checking_finds_an_image_that_is_not_the_one_in_the_index(directory: Path) -> None:
+    table = pa.ipc.open_file((directory / "index.arrow").read_bytes()).read_all()
+    column = table.schema.get_field_index("sha256")
+    hashes = table["sha256"].to_pylist()
+    hashes[5] = hashes[4]
+    rewrite_index(
+        directory, table.set_column(column, "sha256", pa.array(hashes, pa.large_string()))
+    )
+    with pytest.raises(InputError, match=r"000001.tar, position 5: the image's SHA-256 is .*says"):
         ShardReader(directory).check()
 
 

@@ -54,7 +54,8 @@ class Datatrove:
     ("storage", "executor"),
     [
         ("local", "one"), ("local", "pool"), ("local", "datatrove"), ("memory", "one"),
-        ("s3", "one"), ("s3", "pool"), ("s3", "datatrove"),
+        ("s3", "one"), ("s3", "pool"),
+        pytest.param("s3", "datatrove", marks=pytest.mark.long),
     ],
 )  # fmt: skip
 def test_documents_go_round(

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import pickle
-from collections.abc import Callable
+import select
+import socket
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from threading import Thread
 
 import pytest
 
 from florence_data import InputError, SampleSet, ShardReader, storage
 from florence_data.shard_writer import ShardOptions
 from florence_data.sharding import ProcessPool, ShardingJob, shard
-from florence_data.storage import LocalDirectory, RemoteDirectory, open_directory
+from florence_data.storage import LocalDirectory, open_directory
 
 OPTIONS = ShardOptions(item_pages=4, shard_size=20_000)
 Same = Callable[[SampleSet, SampleSet], bool]
@@ -84,63 +89,91 @@ def test_a_range_behind_the_end_is_empty_everywhere(s3: str, tmp_path: Path) -> 
         assert directory.names() == []
 
 
-class Failing:
-    """A file system whose connection breaks a number of times."""
+class CuttingProxy:
+    """Stands between a client and a server, and cuts connections in the middle of what they carry.
 
-    def __init__(self, files: Any, failures: int) -> None:
-        self.files = files
-        self.failures = failures
+    Each of `cuts` connections is reset after `after` bytes, counted in both directions.
+    """
 
-    def __getattr__(self, name: str) -> Any:
-        operation = getattr(self.files, name)
+    def __init__(self, host: str, port: int, after: int) -> None:
+        self.cuts = 0
+        self.done = 0
+        self._server, self._after = (host, port), after
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = "http://127.0.0.1:{1}".format(*self._listener.getsockname())
+        Thread(target=self._accept, daemon=True).start()
 
-        def call(*arguments: Any, **options: Any) -> Any:
-            if self.failures:
-                self.failures -= 1
-                raise ConnectionResetError("connection reset by peer")
-            return operation(*arguments, **options)
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                server = socket.create_connection(self._server)
+                Thread(target=self._carry, args=(client, server), daemon=True).start()
 
-        return call
+    def _carry(self, client: socket.socket, server: socket.socket) -> None:
+        carried, ends = 0, {client: server, server: client}
+        with client, server, suppress(OSError):
+            while True:
+                for end in select.select([client, server], [], [])[0]:
+                    data = end.recv(4096)
+                    if not data:
+                        return
+                    carried += len(data)
+                    if self.cuts and carried > self._after:
+                        self.cuts -= 1
+                        self.done += 1
+                        reset = struct.pack("ii", 1, 0)
+                        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
+                        return
+                    ends[end].sendall(data)
+
+    def close(self) -> None:
+        """Accept no more."""
+        self._listener.close()
 
 
-def test_a_connection_that_fails_is_tried_again_later_and_later(
-    s3: str, pages: SampleSet, no_pauses: list[float], monkeypatch: pytest.MonkeyPatch, same: Same
+@pytest.fixture
+def proxy(
+    s3: str, no_pauses: list[float], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[CuttingProxy]:
+    """A proxy before the S3 server, for everything that is opened from here on.
+
+    The client's own attempts are turned off: what is seen is what this package does.
+    """
+    host, _, port = os.environ["AWS_ENDPOINT_URL"].removeprefix("http://").partition(":")
+    proxy = CuttingProxy(host, int(port), after=10_000)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    s3fs = pytest.importorskip("s3fs")
+    monkeypatch.setattr(s3fs.S3FileSystem, "retries", 1)
+    s3fs.S3FileSystem.clear_instance_cache()
+    yield proxy
+    proxy.close()
+    s3fs.S3FileSystem.clear_instance_cache()
+
+
+def test_connections_cut_midway_lose_nothing(
+    s3: str, proxy: CuttingProxy, no_pauses: list[float], pages: SampleSet, same: Same
 ) -> None:
-    connect = RemoteDirectory._connect
-
-    def connect_badly(directory: RemoteDirectory) -> None:
-        connect(directory)
-        directory._files = Failing(directory._files, storage.ATTEMPTS - 1)
-
-    monkeypatch.setattr(RemoteDirectory, "_connect", connect_badly)
-    shard(pages, f"{s3}/shaky", options=OPTIONS)
-    first = no_pauses[: storage.ATTEMPTS - 1]
-    assert first == [storage.FIRST_PAUSE * 2**n for n in range(storage.ATTEMPTS - 1)]
-    assert same(SampleSet.from_shards(f"{s3}/shaky"), pages)
+    proxy.cuts = storage.ATTEMPTS - 1
+    shard(pages, f"{s3}/cut", options=OPTIONS)
+    assert proxy.done == storage.ATTEMPTS - 1 and no_pauses
+    proxy.cuts = storage.ATTEMPTS - 1
+    assert same(SampleSet.from_shards(f"{s3}/cut"), pages)
+    assert proxy.done == 2 * (storage.ATTEMPTS - 1)
 
 
-def test_a_connection_that_stays_broken_is_one_clear_line_and_can_be_resumed(
-    s3: str, pages: SampleSet, no_pauses: list[float], monkeypatch: pytest.MonkeyPatch, same: Same
+def test_a_connection_that_is_always_cut_is_one_clear_line(
+    s3: str, proxy: CuttingProxy, no_pauses: list[float], pages: SampleSet, same: Same
 ) -> None:
-    put = RemoteDirectory.create
-    written = 0
-
-    def put_until_it_breaks(directory: RemoteDirectory, name: str) -> Any:
-        nonlocal written
-        written += 1
-        if written == 5:
-            directory._files = Failing(directory._files, 1000)
-        return put(directory, name)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(RemoteDirectory, "create", put_until_it_breaks)
-        with pytest.raises(
-            InputError, match=r"failed 5 times, the last time with ConnectionResetError.*--resume"
-        ) as error:
-            shard(pages, f"{s3}/broken", options=OPTIONS)
+    proxy.cuts = 1_000
+    with pytest.raises(InputError, match=r"s3://\S+tar: failed 5 times, .*with --resume") as error:
+        shard(pages, f"{s3}/always-cut", options=OPTIONS)
     assert "\n" not in str(error.value)
-    shard(pages, f"{s3}/broken", options=OPTIONS, resume=True)
-    assert same(SampleSet.from_shards(f"{s3}/broken"), pages)
+    assert no_pauses == [storage.FIRST_PAUSE * 2**n for n in range(storage.ATTEMPTS - 1)]
+    proxy.cuts = 0
+    shard(pages, f"{s3}/always-cut", options=OPTIONS, resume=True)
+    assert same(SampleSet.from_shards(f"{s3}/always-cut"), pages)
 
 
 @pytest.mark.parametrize(

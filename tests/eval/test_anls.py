@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from florence_eval import InputError, Variant, anls, nls
-from florence_eval.matching import match
+from florence_eval.arrow_columns import string_lists, strings
+from florence_eval.matching import Matches, match
+from florence_eval.pairs import Pairs
 from florence_eval.similarity import VARIANTS
 
 texts = st.text(st.sampled_from("aAbB1 éßİ.\t,$"), max_size=12)
@@ -40,6 +42,10 @@ def edit_distance(one: str, other: str) -> int:
     return row[-1]
 
 
+def matched(predictions: list[str], answers: list[list[str]], variant: Variant) -> Matches:
+    return match(Pairs.of(strings(predictions), string_lists(answers)), variant)
+
+
 def official(prediction: str, answers: list[str]) -> float:
     """The official procedure, written out."""
     values = []
@@ -62,7 +68,7 @@ def test_all_conformance_cases_score_what_the_official_evaluator_gives(shared_da
     for case in cases:
         expected = pytest.approx(case["anls_expected"], abs=1e-12)
         assert anls(case["prediction"], case["answers"]) == expected, case["case"]
-        vectorised = match([case["prediction"]], [case["answers"]], Variant())
+        vectorised = matched([case["prediction"]], [case["answers"]], Variant())
         assert vectorised.anls[0] == expected, case["case"]
 
 
@@ -77,7 +83,7 @@ def test_the_default_is_the_official_procedure_bit_for_bit(
 def test_many_at_once_score_as_one_by_one_in_every_variant(
     prediction: str, answers: list[str], variant: Variant
 ) -> None:
-    matches = match([prediction, "x"], [answers, ["x", "y"]], variant)
+    matches = matched([prediction, "x"], [answers, ["x", "y"]], variant)
     assert matches.anls[0] == anls(prediction, answers, variant=variant)
     assert matches.similarity[0] == nls(prediction, answers, variant=variant)
     best = answers[matches.best_index[0]]

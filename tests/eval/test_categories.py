@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from rapidfuzz.distance import Levenshtein
 
-from florence_eval import CATEGORIES, score
+from florence_eval import CATEGORIES, arrow_text, nls, score
+from florence_eval.arrow_columns import strings
 from florence_eval.folding import bare, skeletons, without_space, words
-from florence_eval.values import canonical_number, same_value
+from florence_eval.pairs import QUESTIONS_AT_ONCE
+from florence_eval.values import canonical_number, number, same_value
 
 
 def categories(*rows: tuple[str, list[str]], doc_id: str | None = "page") -> list[str]:
@@ -113,6 +119,117 @@ def test_every_prediction_has_one_category_and_only_an_answer_is_exact(
     assert set(found) <= set(CATEGORIES)
     exact = [prediction in answers for prediction, answers in rows]
     assert [name == "exact" for name in found] == exact
+
+
+def plain_category(row: int, rows: list[tuple[str, list[str]]]) -> str:
+    """The definitions of docs/evaluation.md, one after the other, of one question on a document."""
+    prediction, answers = rows[row]
+
+    def alike(fold: Callable[[list[str]], list[str]]) -> list[bool]:
+        return [fold([prediction]) == fold([answer]) for answer in answers]
+
+    (own,) = bare([prediction])
+    values = [same_value(prediction, answer) for answer in answers]
+    similarities = [nls(prediction, [answer]) for answer in answers]
+    nearest = similarities.index(max(similarities))
+    first_word = re.match(r"\W*(yes|no)\b", prediction, re.IGNORECASE)
+    said = first_word[1].lower() if first_word else ""
+    asked = {answer for answer in bare(answers) if answer in ("yes", "no")}
+    one, other = skeletons([prediction, answers[nearest]])
+    wrong_number = values[nearest] is False or ("#" in one and one == other)
+    parts = [part(prediction, answer) for answer in answers]
+    parts.insert(0, parts.pop(nearest))
+    elsewhere = [
+        answer for place, (_, theirs) in enumerate(rows) if place != row for answer in bare(theirs)
+    ]
+    fuzzy = not wrong_number and len(own) >= 4 and number(prediction) is None
+    nearer = [
+        answer
+        for answer in elsewhere
+        if Levenshtein.normalized_similarity(own, answer) >= max(0.5, max(similarities) + 1e-12)
+    ]
+    holds = {
+        "exact": prediction in answers,
+        "case_or_space": any(alike(without_space)),
+        "empty": not prediction.strip(),
+        "yes_no_flipped": bool(asked) and said != "" and said not in asked,
+        "punctuation": own != ""
+        and any(a and v is not False for a, v in zip(alike(bare), values, strict=True)),
+        "number_format": True in values,
+        "over_long": not wrong_number and next(filter(None, parts), "") == "over_long",
+        "truncated": not wrong_number and next(filter(None, parts), "") == "truncated",
+        "near_miss": not wrong_number and max(similarities) >= 0.5,
+        "wrong_field": own in elsewhere,
+        "wrong_number": wrong_number,
+        "other_reference_nearer": fuzzy and bool(nearer),
+        "wrong": True,
+    }
+    return next(category for category in CATEGORIES if holds.get(category))
+
+
+def part(prediction: str, answer: str) -> str:
+    """ "over_long", "truncated" or "", of a prediction and one answer."""
+    own, theirs = words([prediction, answer])
+    if not own.strip() or (
+        bare([prediction])[0] not in bare([answer])[0]
+        and bare([answer])[0] not in bare([prediction])[0]
+    ):
+        return ""
+    if theirs.strip() and own.find(theirs) >= 0:
+        return "over_long"
+    begins = len(own.strip()) >= 4 and theirs.startswith(own.rstrip())
+    return "truncated" if own in theirs or begins else ""
+
+
+pieces = st.sampled_from(
+    [
+        "yes",
+        "No",
+        "12",
+        "1,000",
+        "1000",
+        "$",
+        "5%",
+        "jan 5, 1990",
+        "1/5/90",
+        "five",
+        "(12)",
+        "Peter",
+    ]
+    + ["peter", "pet", " ", ".", "-", "the", "\u00e9", "\u2019", "\u0661", "\u0130", "\x1c", "3 4"]
+)
+pieced = st.lists(pieces, max_size=3).map("".join)
+
+
+@settings(max_examples=300)
+@given(
+    st.lists(st.tuples(pieced, st.lists(pieced, min_size=1, max_size=3)), min_size=1, max_size=6)
+)
+def test_all_categories_at_once_are_the_definitions_one_by_one(
+    rows: list[tuple[str, list[str]]],
+) -> None:
+    assert categories(*rows) == [plain_category(row, rows) for row in range(len(rows))]
+
+
+@given(st.lists(st.text() | pieced, min_size=1))
+def test_a_column_is_folded_as_its_texts_are(many: list[str]) -> None:
+    assert arrow_text.bare(strings(many)).to_pylist() == [bare([text])[0] for text in many]
+    lowered = [" ".join(text.lower().split()) for text in many]
+    assert arrow_text.collapsed(strings(many)).to_pylist() == lowered
+
+
+def test_a_column_longer_than_a_block_is_categorised_as_its_parts_are() -> None:
+    rows = [("Malagnou", ["Helvetia"]), ("a", ["A"]), ("x", ["malagnou", "y"]), ("12", ["13"])]
+    many = QUESTIONS_AT_ONCE // 2
+    frame = pd.DataFrame(
+        {
+            "question_id": range(4 * many),
+            "prediction": [prediction for prediction, _ in rows] * many,
+            "answers": [answers for _, answers in rows] * many,
+            "doc_id": [str(row // 4) for row in range(4 * many)],
+        }
+    )
+    assert score(frame).table["category"].tolist() == categories(*rows) * many
 
 
 texts = st.lists(

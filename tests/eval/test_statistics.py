@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from florence_eval import InputError, Scores, compare, score
+from florence_eval.arrow_columns import strings
 from florence_eval.statistics import (
     bootstrap_interval,
     cluster_sums,
@@ -92,7 +93,7 @@ def test_estimates_of_little_say_that_they_know_nothing() -> None:
 
 
 def test_documents_are_numbered_in_order_of_appearance() -> None:
-    assert document_codes(["b", "a", "b", "c"]).tolist() == [0, 1, 0, 2]
+    assert document_codes(strings(["b", "a", "b", "c"])).tolist() == [0, 1, 0, 2]
 
 
 def test_the_permutation_p_value_is_the_share_of_all_sign_flips() -> None:

@@ -11,6 +11,8 @@ import pytest
 
 from florence_data.recipes import RECIPES
 
+Helps = dict[str, "subprocess.CompletedProcess[str]"]
+
 FLAGS = {
     "make_shards.py synthetic": {"--pages", "--seed", "--split", "--limit", "--out"},
     "make_shards.py cauldron": {"--source", "--subsets", "--split", "--limit", "--out"},
@@ -25,41 +27,52 @@ FLAGS = {
 """What each command takes, whatever the README shows."""
 
 
-def flags_in_readme(readme: str, command: str) -> set[str]:
-    """The flags that the README gives to a command."""
-    lines = re.findall(rf"python tools/{re.escape(command)}(?= )([^`\n]*)", readme)
-    return {flag for line in lines for flag in re.findall(r"--[a-z-]+", line)}
+@pytest.fixture(scope="module")
+def helps(repository: Path) -> Helps:
+    """What each command's --help prints; on stderr, the modules that it imports."""
+    return {
+        command: subprocess.run(
+            [
+                *(sys.executable, "-X", "importtime", str(repository / "tools" / tool)),
+                *(*subcommand, "--help"),
+            ],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        for command in ("make_shards.py", *FLAGS)
+        for tool, *subcommand in [command.split()]
+    }
 
 
-def show_help(repository: Path, command: str) -> subprocess.CompletedProcess[str]:
-    """The command's help on stdout; on stderr, each module that it imported."""
-    tool, *subcommand = command.split()
-    script = str(repository / "tools" / tool)
-    return subprocess.run(
-        [sys.executable, "-X", "importtime", script, *subcommand, "--help"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+@pytest.fixture(scope="module")
+def readme(repository: Path) -> str:
+    return (repository / "README.md").read_text()
+
+
+def flags_in(text: str) -> set[str]:
+    return set(re.findall(r"--[a-z][a-z-]+", text))
 
 
 @pytest.mark.parametrize("command", FLAGS)
-def test_help_names_every_flag_and_imports_no_torch(command: str, repository: Path) -> None:
-    done = show_help(repository, command)
-    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+def test_help_names_every_flag(command: str, helps: Helps, readme: str) -> None:
+    lines = re.findall(rf"python tools/{re.escape(command)}(?= )([^`\n]*)", readme)
+    assert FLAGS[command] | flags_in(" ".join(lines)) <= flags_in(helps[command].stdout)
+
+
+@pytest.mark.parametrize("command", FLAGS)
+def test_help_imports_nothing_that_only_the_work_needs(command: str, helps: Helps) -> None:
+    timings = helps[command].stderr.splitlines()
+    imported = {line.rpartition("|")[2].strip() for line in timings}
     assert "tyro" in imported
     assert not imported & {"torch", "transformers", "accelerate", "datasets"}
-    named = set(re.findall(r"--[a-z-]+", done.stdout))
-    readme = (repository / "README.md").read_text()
-    assert FLAGS[command] | flags_in_readme(readme, command) <= named
 
 
-def test_the_help_of_make_shards_names_every_recipe(repository: Path) -> None:
-    shown = show_help(repository, "make_shards.py").stdout
-    assert set(RECIPES) <= set(re.findall(r"• (\w+)", shown))
+def test_the_readme_speaks_of_no_flag_that_is_not_there(helps: Helps, readme: str) -> None:
+    assert "--freeze-vision" in readme
+    known = set().union(*(flags_in(done.stdout) for done in helps.values()))
+    assert flags_in(readme) - known <= {"--nproc-per-node"}  # torchrun's
 
 
-def test_the_flags_of_the_readme_are_found(repository: Path) -> None:
-    readme = (repository / "README.md").read_text()
-    assert flags_in_readme(readme, "make_shards.py docvqa") == {"--source", "--split", "--out"}
-    assert flags_in_readme(readme, "score.py") == {"--out"}
+def test_the_help_of_make_shards_names_every_recipe(helps: Helps) -> None:
+    assert set(RECIPES) <= set(re.findall(r"• (\w+)", helps["make_shards.py"].stdout))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,18 +14,12 @@ from florence_data.sharding import shard
 
 
 @pytest.fixture
-def make_shards(repository: Path) -> object:
+def make_shards(run_tool: Callable[..., Any]) -> Callable[..., tuple[int, str, str]]:
     """A function that runs the tool and returns (exit code, output, errors)."""
 
     def run(*arguments: str | Path) -> tuple[int, str, str]:
-        done = subprocess.run(
-            [sys.executable, repository / "tools" / "make_shards.py", *map(str, arguments)],
-            capture_output=True,
-            text=True,
-            cwd=repository,
-            env={"PYTHONPATH": str(repository), "OMP_NUM_THREADS": "1", "COLUMNS": "120"},
-        )
-        return done.returncode, done.stdout, done.stderr
+        done = run_tool("make_shards.py", *arguments)
+        return done.code, done.out, done.err
 
     return run
 

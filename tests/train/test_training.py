@@ -171,6 +171,18 @@ def test_the_run_records_every_option(trained: TrainResult) -> None:
     assert {"loss", "lr", "gradient_norm"} <= lines[0].keys()
 
 
+def test_the_best_model_has_its_scores_and_a_report_beside_it(
+    trained: TrainResult, pages: list[Sample]
+) -> None:
+    scores = trained.directory / "scores"
+    assert (scores / "table.parquet").is_file()
+    assert pages[0].supervisions[0].question in (scores / "report.html").read_text() or any(
+        pages[0].supervisions[0].question in path.read_text() for path in scores.rglob("*.js")
+    )
+    pictures = [p for p in scores.rglob("*") if p.suffix in {".jpg", ".jpeg", ".webp", ".png"}]
+    assert len(pictures) == len(pages)
+
+
 def test_a_directory_with_another_run_is_refused_untouched(
     trained: TrainResult, shards: Path
 ) -> None:

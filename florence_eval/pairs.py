@@ -1,0 +1,109 @@
+"""The (prediction, answer) pairs of many questions as flat columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from florence_eval import arrow_columns
+
+# What is made of so many questions fits a processor's cache, and the memory of one block serves the
+# next: with a million at once, getting fresh memory took more time than the work.
+QUESTIONS_AT_ONCE = 2**15
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """The P pairs of N questions, question after question.
+
+    predictions: (N,) strings. answers: (P,) strings. counts: (N,) int64, each question's number of
+    answers, at least 1.
+    """
+
+    predictions: pa.Array
+    answers: pa.Array
+    counts: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, predictions: pa.Array, answers: pa.ListArray) -> Pairs:
+        """The pairs of (N,) strings and (N,) lists of strings."""
+        counts = arrow_columns.to_numpy(pc.list_value_length(answers)).astype(np.int64)
+        return cls(predictions, answers.flatten(), counts)
+
+    @cached_property
+    def starts(self) -> NDArray[np.int64]:
+        """(N,) int64, each question's first pair."""
+        starts: NDArray[np.int64] = np.cumsum(self.counts) - self.counts
+        return starts
+
+    @cached_property
+    def question_of(self) -> NDArray[np.int64]:
+        """(P,) int64, each pair's question."""
+        rows: NDArray[np.int64] = np.repeat(np.arange(len(self.counts)), self.counts)
+        return rows
+
+    def each(self, of_questions: pa.Array) -> pa.Array:
+        """(N,) values, once for each pair of their question: (P,)."""
+        return of_questions.take(arrow_columns.numbers(self.question_of))
+
+    def any(self, of_pairs: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """(N,), whether (P,) bool holds for any pair of a question."""
+        found: NDArray[np.bool_] = np.logical_or.reduceat(of_pairs, self.starts)
+        return found
+
+    def first(self, of_pairs: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """(N,), the first pair of each question that (P,) bool holds for; its first pair where it
+        holds for none."""
+        chosen: NDArray[np.int64] = self.starts.copy()
+        # Of several writes to one place the last stays.
+        held = np.flatnonzero(of_pairs)[::-1]
+        chosen[self.question_of[held]] = held
+        return chosen
+
+    def of_questions(self, questions: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The pairs of some questions, question after question."""
+        return ranges(self.starts[questions], self.counts[questions])
+
+    def blocks(self) -> Iterator[tuple[slice, slice, Pairs]]:
+        """The questions some at a time: which questions, which pairs, and those."""
+        for first in range(0, len(self.counts), QUESTIONS_AT_ONCE):
+            questions = slice(first, min(first + QUESTIONS_AT_ONCE, len(self.counts)))
+            places = slice(self.span(first).start, self.span(questions.stop - 1).stop)
+            yield (
+                questions,
+                places,
+                Pairs(self.predictions[questions], self.answers[places], self.counts[questions]),
+            )
+
+    def span(self, question: int) -> slice:
+        """The pairs of one question."""
+        return slice(int(self.starts[question]), int(self.starts[question] + self.counts[question]))
+
+    def take(self, questions: NDArray[np.int64]) -> Pairs:
+        """Some questions with all of their pairs."""
+        return Pairs(
+            self.predictions.take(arrow_columns.numbers(questions)),
+            self.answers.take(arrow_columns.numbers(self.of_questions(questions))),
+            self.counts[questions],
+        )
+
+    def with_first_answers(self) -> Pairs:
+        """The questions with the first answer alone."""
+        return Pairs(
+            self.predictions,
+            self.answers.take(arrow_columns.numbers(self.starts)),
+            np.ones_like(self.counts),
+        )
+
+
+def ranges(starts: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """`start, start + 1, …`, `count` numbers, for each start, one after the other."""
+    first = np.cumsum(counts) - counts
+    found: NDArray[np.int64] = np.arange(counts.sum()) + np.repeat(starts - first, counts)
+    return found
