@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,11 +102,11 @@ class ShardReader:
                     f"{DESCRIPTION}; the shard was changed or damaged after it was written"
                 )
         for position, expected in enumerate(self.index["sha256"].to_pylist()):
-            image = self._bytes(position, self._image_range(position))
-            found = hashlib.sha256(image).hexdigest()
-            if found != expected:
+            where = self._where(position)
+            image = Image.from_bytes(self._bytes(position, self._image_range(position)), where)
+            if image.sha256 != expected:
                 raise InputError(
-                    f"{self._where(position)}: the image's SHA-256 is {found}, "
+                    f"{where}: the image's SHA-256 is {image.sha256}, "
                     f"{self.description.index.name} says {expected}"
                 )
 

@@ -77,13 +77,14 @@ def parse_well_formed(content: bytes, columns: Sequence[str] = ()) -> Prediction
             pyarrow.json.ReadOptions(block_size=_BLOCK_BYTES),
             options,
         )
+        # It also takes several objects on a line and one on several. Where each line begins and
+        # ends with braces, no object goes on in the next line; so as many objects as lines are one
+        # a line.
+        if not content.count(b"\n") == content.count(b"}\n{") + 1 == len(table):
+            return None
+        return from_columns({key: table[key] for key in table.column_names}, columns)
     except pa.ArrowException:
         return None
-    # It also takes several objects on a line and one on several. Where each line begins and ends
-    # with braces, no object goes on in the next line; so as many objects as lines are one a line.
-    if not content.count(b"\n") == content.count(b"}\n{") + 1 == len(table):
-        return None
-    return from_columns({key: table[key] for key in table.column_names}, columns)
 
 
 def _schema(first: dict[str, Any], columns: Sequence[str]) -> pa.Schema:

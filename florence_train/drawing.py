@@ -23,7 +23,7 @@ def draw_regions(picture: PIL.Image.Image, regions: Iterable[Region]) -> PIL.Ima
     drawn = picture.copy()
     draw = PIL.ImageDraw.Draw(drawn)
     width = max(2, round(max(picture.size) / 400))
-    font = PIL.ImageFont.load_default(max(12, round(max(picture.size) / 70)))
+    font = PIL.ImageFont.load_default(max(12, round(max(picture.size) / 110)))
     colours: dict[str, str] = {}
     for region in regions:
         colour = colours.setdefault(region.label, COLOURS[len(colours) % len(COLOURS)])

@@ -105,7 +105,7 @@ def index(directory: tyro.conf.Positional[str]) -> None:
 
 
 def check(directory: tyro.conf.Positional[str]) -> None:
-    """Read every shard of a set whole and compare its checksum.
+    """Read every shard of a set whole: its checksum, and the SHA-256 of its images.
 
     Args:
         directory: The set's directory.

@@ -107,7 +107,7 @@ def main(options: Options) -> int:
             images=images,
             single_file=options.single_file,
         )
-        print(written, file=sys.stderr)
+        print(written, file=sys.stderr if options.format == "json" else sys.stdout)
     return 0 if reached else 1
 
 

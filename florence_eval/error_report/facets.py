@@ -65,17 +65,18 @@ def facets_of(scores: Scores) -> list[Facet]:
     ]
     metadata = metadata_of(scores)
     keys = dict.fromkeys(key for found in metadata for key in found)
-    columns += [(f"by.{key}", key, [found.get(key) for found in metadata]) for key in keys]
+    columns += [(f"metadata.{key}", key, [found.get(key) for found in metadata]) for key in keys]
     category = [[name] for name in scores.column("category")]
     found = [_facet("category", "category", category, CATEGORIES)]
+    seen = [category]
     for key, title, values in columns:
         labels = [_labels(value) for value in values]
-        if any(labels):
-            counts = Counter(label for each in labels for label in each)
-            tells_kinds = 2 <= len(counts) <= min(MOST_LABELS, len(scores) - 1)
-            if tells_kinds and labels not in [each.values for each in found]:
-                ordered = sorted(counts, key=lambda label: (label == NO_LABEL, -counts[label]))
-                found.append(_facet(key, title, labels, ordered))
+        counts = Counter(label for each in labels for label in each)
+        tells_kinds = 2 <= len(counts) <= min(MOST_LABELS, len(scores) - 1)
+        if tells_kinds and labels not in seen:
+            ordered = sorted(counts, key=lambda label: (label == NO_LABEL, -counts[label]))
+            found.append(_facet(key, title, labels, ordered))
+            seen.append(labels)
     return found
 
 

@@ -100,7 +100,7 @@ function searchText(number) {
     for (const answer of [found.answer, found.before]) {
       if (answer) texts.push(prediction(answer), side(answer, 1));
     }
-    texts.push(...Object.values(found.facts).map((fact) => JSON.stringify(fact)));
+    texts.push(...Object.values(found.facts));
     searched[number] = texts.join("\n").toLowerCase();
   }
   return searched[number];
@@ -507,15 +507,13 @@ function factsOf(found, number, link) {
   const rows = [["id", link], ["document", found.document]];
   if (found.image && found.image !== found.document) rows.push(["page", found.image]);
   for (const facet of facets) {
-    if (facet.key === "category" || facet.key.startsWith("by.")) continue;
+    if (facet.key === "category" || /^(by|metadata)\./.test(facet.key)) continue;
     const codes = [facet.codes[number]].flat();
     rows.push([facet.title, codes.map((code) => labelOf(facet, code)).join(", ")]);
   }
   if (compared && found.before) rows.push(["score changed by", signed(index.gains[number])]);
   rows.push(["similarity", share(found.answer.similarity)]);
-  for (const [name, value] of Object.entries(found.facts)) {
-    rows.push([name, typeof value === "string" ? value : JSON.stringify(value)]);
-  }
+  rows.push(...Object.entries(found.facts));
   return element(
     "dl",
     { className: "metadata" },

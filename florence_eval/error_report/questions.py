@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -49,7 +50,7 @@ class Texts(msgspec.Struct, frozen=True):
     document: str
     image: str
     metric: str
-    facts: dict[str, Any]
+    facts: dict[str, str]
     before: Answer | None = None
 
 
@@ -64,22 +65,14 @@ class Questions:
     scores: Scores
     comparison: Comparison | None = None
 
-    facets: list[Facet] = field(init=False)
-
-    def __post_init__(self) -> None:
-        facets = facets_of(self.scores)
-        if self.comparison is not None:
-            changes = Facet("change", "change", list(CHANGES), self._change_codes)
-            facets.insert(0, changes)
-        object.__setattr__(self, "facets", facets)
+    @cached_property
+    def facets(self) -> list[Facet]:
+        """What questions are sliced by and filtered with, the change first in a comparison."""
+        changes = [] if self.comparison is None else [_changes(self.comparison)]
+        return [*changes, *facets_of(self.scores)]
 
     def __len__(self) -> int:
         return len(self.scores)
-
-    @property
-    def parts(self) -> int:
-        """How many parts the texts come in."""
-        return -(-len(self) // PART)
 
     @cached_property
     def images(self) -> list[str]:
@@ -113,7 +106,7 @@ class Questions:
             found["gains"] = rounded(self.gains)
         return found
 
-    @cached_property
+    @property
     def worst(self) -> NDArray[np.int64]:
         """All positions, the worst score first, among equals the least similar."""
         metrics = self.scores.rows["metric"].to_pylist()
@@ -121,28 +114,13 @@ class Questions:
         badness = sign * self.scores.values("score")
         return np.lexsort((self.scores.values("similarity"), -badness))
 
-    @cached_property
+    @property
     def gains(self) -> NDArray[np.float64]:
         """How much better each question became, (N,) float64, 0 where it is new."""
         found = np.zeros(len(self))
         if self.comparison is not None:
             found[self.comparison.rows_a] = self.comparison.gain
         return found
-
-    @property
-    def _change_codes(self) -> list[list[int]]:
-        assert self.comparison is not None
-        gain = self.comparison.gain
-        crossed = np.zeros(len(gain), np.bool_)
-        crossed[self.comparison.flipped_to_a] = crossed[self.comparison.flipped_to_b] = True
-        codes = np.full(len(self), CHANGES.index("new"))
-        names = np.select(
-            [crossed & (gain > 0), crossed & (gain < 0), gain > 0, gain < 0],
-            [CHANGES.index(name) for name in ("fixed", "broken", "better", "worse")],
-            CHANGES.index("same"),
-        )
-        codes[self.comparison.rows_a] = names
-        return [[code] for code in codes.tolist()]
 
     def texts(self) -> Iterator[list[Texts]]:
         """The texts of all questions, in order, `PART` at a time."""
@@ -199,21 +177,37 @@ def answers_of(scores: Scores, positions: Sequence[int]) -> list[Answer]:
     ]
 
 
+def _changes(comparison: Comparison) -> Facet:
+    """What became of each question of `comparison.a`: one of `CHANGES`."""
+    gain = comparison.gain
+    crossed = np.zeros(len(gain), np.bool_)
+    crossed[comparison.flipped_to_a] = crossed[comparison.flipped_to_b] = True
+    known = np.select(
+        [crossed & (gain > 0), crossed & (gain < 0), gain > 0, gain < 0],
+        [CHANGES.index(name) for name in ("fixed", "broken", "better", "worse")],
+        CHANGES.index("same"),
+    )
+    codes = np.full(len(comparison.a), CHANGES.index("new"))
+    codes[comparison.rows_a] = known
+    return Facet("change", "change", list(CHANGES), [[code] for code in codes.tolist()])
+
+
 def rounded(values: NDArray[np.float64]) -> list[float]:
     """Values as the page shows and filters them."""
     found: list[float] = np.round(values, 4).tolist()
     return found
 
 
-def _facts(scores: Scores) -> Iterator[dict[str, Any]]:
-    """What else the table says of each question: other metrics, further columns, metadata."""
+def _facts(scores: Scores) -> Iterator[dict[str, str]]:
+    """What else the table says of each question: other metrics, further columns, metadata; what is
+    no text as JSON, because JavaScript has not every number that JSON may have."""
     headline = scores.column("metric")
     measured = {
         name: (scores.label(name), rounded(scores.values(name))) for name in scores.metric_columns
     }
     further = further_columns(scores)
     for row, metadata in enumerate(metadata_of(scores)):
-        facts = {
+        facts: dict[str, Any] = {
             label: values[row]
             for name, (label, values) in measured.items()
             if name != headline[row] and not math.isnan(values[row])
@@ -221,7 +215,10 @@ def _facts(scores: Scores) -> Iterator[dict[str, Any]]:
         facts |= {name: cells[row] for name, cells in further.items() if cells[row] is not None}
         if metadata:
             del facts["metadata"]
-        yield facts | metadata
+        yield {
+            name: fact if isinstance(fact, str) else json.dumps(fact, ensure_ascii=False)
+            for name, fact in (facts | metadata).items()
+        }
 
 
 def _others(answers: list[str], best: int) -> list[str]:

@@ -25,7 +25,7 @@ import pytest
 from msgspec.structs import replace
 from rich.console import Console
 
-from florence_data import Account, InputError, Sample, SampleSet
+from florence_data import Account, InputError, Sample, SampleSet, Tally
 from florence_data.operators import Source
 from florence_data.recipes.folder import folder
 from florence_data.shard_format import ImageDescription
@@ -298,6 +298,12 @@ def test_the_account_adds_up_and_is_stored(pages: SampleSet, tmp_path: Path) -> 
             "dropped": {"even pages": questions - of_odd, "removed by without_questions": of_odd},
         },
     }
+
+
+def test_dropping_none_lists_no_reason() -> None:
+    tally = Tally()
+    tally.drop("too small", 0)
+    assert not list(tally.dropped)
 
 
 @dataclass(frozen=True)

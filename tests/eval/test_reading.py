@@ -344,3 +344,33 @@ def test_vlmevalkits_spreadsheets_are_read(tmp_path: Path) -> None:
     assert_same_scores(score(tmp_path / "model.xlsx"))
     with pytest.raises(InputError, match="not an XLSX table"):
         score(written(tmp_path, b"nonsense", "other.xlsx"))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'{"question_id": 1, "prediction": "a",\n"answers": ["a"]}',
+        b'{"question_id": 1, "prediction": "a", "x":\n{}} {"question_id": 2, "prediction": "a"}',
+        b'{"question_id": 1, "prediction": "a"} {"question_id": 2, "prediction": "a"}\n\n',
+    ],
+)
+def test_an_object_that_is_not_on_a_line_of_its_own_is_no_line(
+    tmp_path: Path, content: bytes
+) -> None:
+    with pytest.raises(InputError, match=r"predictions.jsonl:1: invalid JSON"):
+        score(written(tmp_path, content))
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\n\n", b" \n\t\n"])
+@pytest.mark.parametrize("identity", [7, "7"])
+def test_ids_and_ends_of_lines_of_either_kind_give_the_same_table(
+    tmp_path: Path, end: bytes, identity: int | str
+) -> None:
+    rows = [{**GOOD, "question_id": identity, "doc_id": identity, "n": 3}, row(doc_id=8, n=None)]
+    if isinstance(identity, str):
+        rows[1].update(question_id="2", doc_id="8")
+    content = b"".join(json.dumps(each).encode() + end for each in rows)
+    table = score(written(tmp_path, content), columns=["n"]).table
+    assert table["question_id"].tolist() == ["7", "2"]
+    assert table["doc_id"].tolist() == ["7", "8"]
+    assert table["n"].fillna("").tolist() == ["3", ""]

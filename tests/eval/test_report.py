@@ -250,7 +250,7 @@ def test_questions_are_filtered_by_what_tells_kinds_of_them_apart(tmp_path: Path
     # Not: one label, a hundred labels, labels that another column has question for question.
     assert facets == {"by.shard": ["0", "1", "2"], "by.alike": ["de", "en"]}
     assert next(texts(tmp_path))["facts"] == {
-        "language": "de", "row": 0, "same": 1, "shard": "0", "unique": "0", "alike": "de",
+        "language": "de", "row": "0", "same": "1", "shard": "0", "unique": "0", "alike": "de",
     }  # fmt: skip
 
 

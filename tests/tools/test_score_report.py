@@ -32,7 +32,7 @@ def shards(tmp_path: Path) -> Path:
 @pytest.fixture
 def predictions(tmp_path: Path) -> Path:
     rows = [
-        {"question_id": 1, "prediction": "a", "answers": ["a"], "image": "one", "answered_by": "x"},
+        {"question_id": 1, "prediction": "a", "answers": ["a"], "image": "one", "size": 10**20 + 1},
         {"question_id": 2, "prediction": "b", "answers": ["a"], "image": "two", "exact_match": 7},
         {"question_id": 3, "prediction": "b", "answers": ["a"], "image": "lost", "metadata": {}},
     ]
@@ -47,13 +47,15 @@ def test_images_come_from_shards(
     out = tmp_path / "out"
     done = run_tool("score.py", predictions, "--images", shards, "--out", out)
     assert done.code == 0
-    assert done.err == f"{out}/report.html: 2 page images; 1 not among the images\n"
+    assert done.err == ""
+    assert done.out.endswith(f"{out}/report.html: 2 page images; 1 not among the images\n")
     assert {path.name for path in out.iterdir()} == {
         "report.html", "report_files", "table.parquet", "table.csv", "summary.json",
     }  # fmt: skip
     assert len(list((out / "report_files/pages").iterdir())) == 2
+    # Numbers that JavaScript would round are shown as they are written.
     texts = (out / "report_files/questions/0.js").read_text(encoding="utf-8")
-    assert '"facts":{"answered_by":"x"}' in texts
+    assert '"facts":{"size":"100000000000000000001"}' in texts
 
 
 def test_a_comparison_in_a_single_file(
@@ -102,4 +104,14 @@ def test_other_formats_are_reported_on_too(run_tool: Callable[..., Any], tmp_pat
     submission.write_text(json.dumps([{"questionId": 1, "answer": "a"}]))
     out = tmp_path / "out"
     done = run_tool("score.py", submission, "--references", truth, "--report", "--out", out)
-    assert (done.code, done.err) == (0, f"{out}/report.html: 0 page images\n")
+    assert (done.code, done.err) == (0, "")
+    assert done.out.endswith(f"{out}/report.html: 0 page images\n")
+
+
+def test_what_is_printed_as_json_stays_json(
+    run_tool: Callable[..., Any], predictions: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    done = run_tool("score.py", predictions, "--report", "--format", "json", "--out", out)
+    assert json.loads(done.out)["questions"] == 3
+    assert done.err == f"{out}/report.html: 0 page images\n"
