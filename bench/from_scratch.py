@@ -10,8 +10,8 @@ that nothing can be learnt by heart.
 First the untrained model is looked at: do the features of pages differ, can a linear probe on them
 read a digit, do gradients reach the tower? Then it is trained in two ways, with the trainer's
 forward pass and loss: `cold` on questions alone, and `warm`, its tower first on the glyph of each
-cell through a linear layer that is thrown away. Answers are generated, and scored by the
-evaluator. Writes `bench/results/from-scratch.md` and `.json` after each way.
+cell through a linear layer that is thrown away, and then the same. Answers are generated, and
+scored by the evaluator. Writes `bench/results/from-scratch.md` and `.json` after each evaluation.
 """
 
 from __future__ import annotations
