@@ -120,7 +120,7 @@ def sets(write_shards: Write, tmp_path_factory: pytest.TempPathFactory) -> dict[
 
 @pytest.fixture(scope="module")
 def run(sets: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return trained(sets["right"], tmp_path_factory.mktemp("runs") / "right", seed=0, steps=120)
+    return trained(sets["right"], tmp_path_factory.mktemp("runs") / "right", seed=0, steps=90)
 
 
 def test_the_tiny_model_learns_its_pages(run: Path, sets: dict[str, Path]) -> None:
@@ -135,7 +135,7 @@ def test_trained_with_shuffled_questions_its_score_collapses(
     sets: dict[str, Path], tmp_path: Path
 ) -> None:
     """Not because it learnt nothing: it learnt what it was told."""
-    run = trained(sets["reassigned"], tmp_path / "run", seed=0, steps=120)
+    run = trained(sets["reassigned"], tmp_path / "run", seed=0, steps=90)
     assert anls(run, sets["reassigned"]) >= 90
     assert anls(run, sets["right"]) < COLLAPSED
 
