@@ -90,7 +90,8 @@ def test_the_recipe_for_real_documents_runs_as_written(
     assert summary["questions"] == PAGES * QUESTIONS
     assert summary["documents"] == PAGES
     assert {path.name for path in Path("scores").iterdir()} == {
-        *("table.parquet", "table.csv", "summary.json")
+        *("table.parquet", "table.csv", "summary.json"),
+        *("report.html", "report_files"),
     }
 
 
