@@ -29,24 +29,6 @@ class Survey:
     longest: Group
     images: frozenset[str]
 
-    @property
-    def sources(self) -> list[str]:
-        """The data sets that the questions come from, sorted."""
-        return sorted({source for source, _ in self.documents})
-
-    @property
-    def questions(self) -> int:
-        """How many questions can be used."""
-        return sum(len(group.questions) for groups in self.groups for group in groups)
-
-    @property
-    def largest(self) -> Group:
-        """The group with the most questions."""
-        return max(
-            (group for groups in self.groups for group in groups),
-            key=lambda group: len(group.questions),
-        )
-
     def overlap(self, other: Survey) -> str | None:
         """A line that says how many documents and images two surveys share; None if none."""
         documents = len(self.documents.keys() & other.documents.keys())
