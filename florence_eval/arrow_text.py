@@ -6,49 +6,48 @@ as one array of bytes; the few texts outside ASCII are then done again one by on
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from florence_eval import arrow_columns, folding
 
-# White space of ASCII but for the space.
-_OTHER_SPACE = bytes(code for code in range(32) if chr(code).isspace())
-_UNEVEN_SPACE = r"[\x00-\x1f]|  "
 # Few enough for their bytes to stay in the processor's cache.
 _AT_ONCE = 2**15
-# The kinds of ASCII characters; those that are kept are odd.
-_DROPPED, _KEPT, _MARK, _DIGIT = range(4)
-
-
-def _kind(character: str) -> int:
-    if character in folding.MARKS:
-        return _MARK
-    if character.isdigit():
-        return _DIGIT
-    return _KEPT if folding.bare([character]) != [""] else _DROPPED
-
-
+_SPACE, _BREAK = ord(" "), 0
+# Stand for what is left out and for a mark; neither is in any text.
+_GONE, _MARK = 254, 255
 _ASCII = [chr(code) for code in range(128)]
-_KINDS = bytes([*map(_kind, _ASCII), *[_DROPPED] * 128])
-_LOWER = bytes([*(ord(character.lower()) for character in _ASCII), *range(128, 256)])
 _NAMES = np.array([ord(folding.MARKS.get(character, "\0")) for character in _ASCII], np.uint8)
+
+
+def _table(fold: Callable[[Sequence[str]], list[str]], otherwise: int) -> bytes:
+    """What becomes of each byte where texts are folded, marks left for later."""
+    folded = [fold([character])[0].strip() for character in _ASCII]
+    codes = [
+        _MARK if character in folding.MARKS else ord(kept) if kept else otherwise
+        for character, kept in zip(_ASCII, folded, strict=True)
+    ]
+    return bytes([*codes, *[otherwise] * 128])
+
+
+_BARE = _table(folding.bare, _GONE)
+_WORDS = bytes([_BREAK, *_table(folding.words, _SPACE)[1:]])
 
 
 def collapsed(texts: pa.Array) -> pa.Array:
     """Each text in lower case, stripped, with one space for each run of white space."""
     found = pc.ascii_trim_whitespace(pc.ascii_lower(texts))
-    _, data = arrow_columns.text_buffers(found)
     # Looking through all texts as one is much faster than asking each.
-    if (
-        data.isascii()
-        and b"  " not in data
-        and len(data.translate(None, _OTHER_SPACE)) == len(data)
-    ):
+    codes = np.frombuffer(arrow_columns.text_buffers(found)[1], np.uint8)
+    spaces = codes == _SPACE
+    plain = not len(codes) or (codes.min() >= _SPACE and codes.max() < 128)
+    if plain and not (spaces[1:] & spaces[:-1]).any():
         return found
-    uneven = pc.match_substring_regex(found, _UNEVEN_SPACE)
+    uneven = pc.match_substring_regex(found, r"[\x00-\x1f]|  ")
     by_hand = pc.or_(uneven, pc.invert(pc.string_is_ascii(texts)))
     return _replaced(found, texts, by_hand, lambda text: " ".join(text.lower().split()))
 
@@ -59,23 +58,74 @@ def bare(texts: pa.Array) -> pa.Array:
     return pa.concat_arrays(blocks)
 
 
+def words(texts: pa.Array) -> list[str]:
+    """`folding.words` of each text."""
+    whole = pa.ListArray.from_arrays(
+        arrow_columns.numbers(np.array([0, len(texts)], np.int32)), texts
+    )
+    data = pc.binary_join(whole, f" {chr(_BREAK)} ")[0].as_buffer().to_pybytes()
+    if not data.isascii() or data.count(_BREAK) != len(texts) - 1:
+        return folding.words(texts.to_pylist())
+    codes = _translated(b" " + data + b" ", _WORDS)
+    spaces = codes == _SPACE
+    spaces[1:] &= spaces[:-1]
+    spaces[0] = False
+    found: list[str] = codes[~spaces].tobytes().decode().split(chr(_BREAK))
+    return found
+
+
+def lengths(texts: pa.Array) -> NDArray[np.int64]:
+    """The length of each text in characters, (N,) int64."""
+    offsets, data = arrow_columns.text_buffers(texts)
+    if data.isascii():
+        return np.diff(offsets).astype(np.int64)
+    return arrow_columns.to_numpy(pc.utf8_length(texts)).astype(np.int64)
+
+
+def upper_lengths(texts: pa.Array) -> NDArray[np.int64]:
+    """The length of each text in upper case, in characters, (N,) int64; only outside ASCII can it
+    differ from the text's own."""
+    found = lengths(texts)
+    _, data = arrow_columns.text_buffers(texts)
+    if not data.isascii():
+        outside = np.flatnonzero(~arrow_columns.to_numpy(pc.string_is_ascii(texts)))
+        uppers = map(str.upper, texts.take(arrow_columns.numbers(outside)).to_pylist())
+        found[outside] = list(map(len, uppers))
+    return found
+
+
 def _bare(texts: pa.Array) -> pa.Array:
     offsets, data = arrow_columns.text_buffers(texts)
-    kinds = np.frombuffer(data.translate(_KINDS), np.uint8)
-    lowered = np.frombuffer(bytearray(data.translate(_LOWER)), np.uint8)
     borders = np.zeros(len(data) + 1, np.bool_)
     borders[offsets] = True
-    marks = np.flatnonzero(kinds == _MARK)
-    marks = marks[~(borders[marks] | borders[marks + 1])]
-    inner = marks[(kinds[marks - 1] == _DIGIT) & (kinds[marks + 1] == _DIGIT)]
-    lowered[inner] = _NAMES[lowered[inner]]
-    keep = (kinds & 1).view(np.bool_)
-    keep[inner] = True
-    ends = np.concatenate(([0], np.cumsum(keep, dtype=offsets.dtype)))
-    found = arrow_columns.from_text_buffers(ends[offsets], np.compress(keep, lowered))
+    codes = _translated(data, _BARE, borders)
+    kept = codes != _GONE
+    dropped_before = np.searchsorted(np.flatnonzero(~kept), offsets)
+    ends = (offsets - dropped_before).astype(offsets.dtype)
+    found = arrow_columns.from_text_buffers(ends, np.compress(kept, codes))
     if data.isascii():
         return found
     return _replaced(found, texts, pc.invert(pc.string_is_ascii(texts)), _bare_one)
+
+
+def _translated(
+    data: bytes, table: bytes, borders: NDArray[np.bool_] | None = None
+) -> NDArray[np.uint8]:
+    """Bytes by a table, marks between two digits of a text by their names and other marks by what
+    the table has for a byte that is none of ASCII; `borders` are where texts begin and end."""
+    codes = np.frombuffer(bytearray(data.translate(table)), np.uint8)
+    marks = np.flatnonzero(codes == _MARK)
+    inner = marks if borders is None else marks[~(borders[marks] | borders[marks + 1])]
+    before, after = codes[inner - 1], codes[inner + 1]
+    inner = inner[_is_digit(before) & _is_digit(after)]
+    codes[marks] = table[-1]
+    codes[inner] = _NAMES[np.frombuffer(data, np.uint8)[inner]]
+    return codes
+
+
+def _is_digit(codes: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    found: NDArray[np.bool_] = (codes >= ord("0")) & (codes <= ord("9"))
+    return found
 
 
 def _bare_one(text: str) -> str:

@@ -7,8 +7,7 @@ but two look at the question's own answers, and those two at the others of the s
 from __future__ import annotations
 
 import re
-from itertools import chain, repeat
-from operator import contains
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -18,8 +17,8 @@ from rapidfuzz.distance import Levenshtein
 from rapidfuzz.process import cpdist
 
 from florence_eval import arrow_columns
-from florence_eval.arrow_text import bare
-from florence_eval.folding import skeletons, without_space, words
+from florence_eval.arrow_text import bare, lengths, words
+from florence_eval.folding import skeletons, without_space
 from florence_eval.matching import Matches
 from florence_eval.pairs import Pairs, ranges
 from florence_eval.similarity import Variant
@@ -62,8 +61,8 @@ NEAR = 0.5
 _SHORTEST_CUT = 4
 _SHORTEST_LOOP = 16
 _LOOP = re.compile(r"(.{1,80}?)\1{2,}", re.DOTALL)
-_YES_NO = arrow_columns.strings(["yes", "no"])
-_NUMBER_WORDS = arrow_columns.strings(list(NUMBER_WORDS))
+_YES_NO = ("yes", "no")
+_NUMBER_WORDS = tuple(NUMBER_WORDS)
 # Compared answers of other questions that are in memory at once.
 _PAIRS_AT_ONCE = 2**18
 _FIRST_WORD = re.compile(r"\W*(yes|no)\b", re.IGNORECASE)
@@ -79,24 +78,28 @@ def categorise(
     """
     codes = np.zeros(len(matches.exact), np.int32)
     undecided = ~matches.exact
+    distances = np.zeros_like(matches.pair_distance)
     if variant.fold_case and not variant.rewrites:
         # No distance between the compared strings says as much as comparing them again.
         alike = undecided & (matches.distance == 0)
         codes[alike] = CASE_OR_SPACE
         undecided &= ~alike
+        distances = matches.pair_distance
     rows = np.flatnonzero(undecided)
     if not len(rows):
         return codes
-    some = pairs.take(rows)
+    some, of_pairs = pairs.take(rows), pairs.of_questions(rows)
     bare_answers = bare(pairs.answers)
     bare_predictions = bare(some.predictions)
-    own_answers = bare_answers.take(arrow_columns.numbers(pairs.of_questions(rows)))
+    own_answers, distances = _take(bare_answers, of_pairs), distances[of_pairs]
+    nearest = some.starts + matches.best_index[rows]
     for questions, places, block in some.blocks():
         codes[rows[questions]] = _against_own(
             block,
             bare_predictions[questions],
             own_answers[places],
-            block.starts + matches.best_index[rows[questions]],
+            distances[places],
+            nearest[questions] - places.start,
             matches.similarity[rows[questions]],
         )
     if documents is not None:
@@ -110,129 +113,139 @@ def _against_own(
     pairs: Pairs,
     bare_predictions: pa.Array,
     bare_answers: pa.Array,
+    distances: NDArray[np.int32],
     nearest: NDArray[np.int64],
     similarity: NDArray[np.float64],
 ) -> NDArray[np.int32]:
     """The categories as far as the questions' own answers decide them; `nearest` is each question's
-    best pair.
+    best pair, `distances` are each pair's, 0 where that is not known.
 
     Each test is made of all rows at once, or of those few that a cheap test leaves; the tests that
     are decided first are written last.
     """
     codes = np.where(similarity >= NEAR, NEAR_MISS, WRONG).astype(np.int32)
-    predictions, answers = pairs.predictions.to_pylist(), pairs.answers.to_pylist()
+    own, theirs = lengths(bare_predictions)[pairs.question_of], lengths(bare_answers)
+    equal = np.zeros(len(theirs), np.bool_)
+    alike = np.flatnonzero(own == theirs)
+    equal[alike] = _flags(
+        pc.equal(_take(bare_predictions, pairs.question_of[alike]), _take(bare_answers, alike))
+    )
 
-    rows, parts = _parts(pairs, predictions, answers, bare_predictions, bare_answers, nearest)
-    codes[rows] = np.where(parts != WRONG, parts, codes[rows])
+    # A text that holds another is no further from it than all that the two have beside it. Bytes,
+    # because lower case may have more characters than the text, but never more than it has bytes.
+    shorter = np.minimum(own, theirs)
+    beside = _bytes(pairs.predictions)[pairs.question_of] + _bytes(pairs.answers) - 2 * shorter
+    possible = np.flatnonzero((shorter > 0) & (equal | ((own != theirs) & (distances <= beside))))
+    parts = np.full(len(theirs), WRONG, np.int32)
+    parts[possible] = _parts(pairs, bare_predictions, bare_answers, possible)
+    # A prediction may be part of one answer and contain another: the nearest decides.
+    first = pairs.first(parts != WRONG)
+    chosen = np.where(parts[nearest] != WRONG, parts[nearest], parts[first])
+    codes = np.where(chosen != WRONG, chosen, codes)
 
     numeric = _may_be_value(bare_predictions)[pairs.question_of] & _may_be_value(bare_answers)
-    places = np.flatnonzero(numeric)
-    same, different = np.zeros((2, len(answers)), np.bool_)
-    same[places], different[places] = _same_values(
-        pairs.predictions.take(arrow_columns.numbers(pairs.question_of[places])),
-        pairs.answers.take(arrow_columns.numbers(places)),
-    )
+    same, different = _same_values(pairs, np.flatnonzero(numeric))
     rows = np.flatnonzero(numeric[nearest])
-    own = skeletons([predictions[row] for row in rows.tolist()])
-    other = skeletons([answers[pair] for pair in nearest[rows].tolist()])
-    in_digits = ["#" in one and one == two for one, two in zip(own, other, strict=True)]
+    in_digits = [
+        "#" in one and one == other
+        for one, other in zip(
+            skeletons(_take(pairs.predictions, rows).to_pylist()),
+            skeletons(_take(pairs.answers, nearest[rows]).to_pylist()),
+            strict=True,
+        )
+    ]
     codes[rows[np.array(in_digits, np.bool_) | different[nearest[rows]]]] = WRONG_NUMBER
 
-    size = _lengths(pairs.predictions)
-    long = (size >= _SHORTEST_LOOP) & (size > 2 * _lengths(pairs.answers)[nearest])
-    for row in np.flatnonzero(long).tolist():
-        if _is_loop(predictions[row]):
-            codes[row] = REPETITION
+    size = lengths(pairs.predictions)
+    long = (size >= _SHORTEST_LOOP) & (size > 2 * lengths(pairs.answers)[nearest])
+    rows = np.flatnonzero(long)
+    loops = list(map(_is_loop, _take(pairs.predictions, rows).to_pylist()))
+    codes[rows[np.array(loops, np.bool_)]] = REPETITION
     codes[pairs.any(same)] = NUMBER_FORMAT
 
-    equal = _flags(pc.equal(pairs.each(bare_predictions), bare_answers)) & ~different
-    nothing = _lengths(bare_predictions) == 0
-    codes[pairs.any(equal) & ~nothing] = PUNCTUATION
-    asked = pairs.any(_flags(pc.is_in(bare_answers, _YES_NO)))
+    bare_equal = pairs.any(equal)
+    empty = lengths(bare_predictions) == 0
+    codes[pairs.any(equal & ~different) & ~empty] = PUNCTUATION
+    asked = pairs.any(_is_in(bare_answers, theirs, _YES_NO))
     for row in np.flatnonzero(asked).tolist():
-        said = _FIRST_WORD.match(predictions[row])
+        said = _FIRST_WORD.match(pairs.predictions[row].as_py())
         if said is not None and said[1].lower() not in bare_answers[pairs.span(row)].to_pylist():
             codes[row] = YES_NO_FLIPPED
-    for row in np.flatnonzero(nothing).tolist():
-        if not predictions[row] or predictions[row].isspace():
+    for row in np.flatnonzero(empty).tolist():
+        prediction = pairs.predictions[row].as_py()
+        if not prediction or prediction.isspace():
             codes[row] = EMPTY
-    for row in np.flatnonzero(pairs.any(equal)).tolist():
-        (folded,) = without_space([predictions[row]])
-        if folded in without_space(answers[pairs.span(row)]):
+    for row in np.flatnonzero(bare_equal).tolist():
+        (folded,) = without_space([pairs.predictions[row].as_py()])
+        if folded in without_space(pairs.answers[pairs.span(row)].to_pylist()):
             codes[row] = CASE_OR_SPACE
     return codes
 
 
 def _parts(
-    pairs: Pairs,
-    predictions: list[str],
-    answers: list[str],
-    bare_predictions: pa.Array,
-    bare_answers: pa.Array,
-    nearest: NDArray[np.int64],
-) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """The rows whose prediction may be a part of an answer or hold one, and OVER_LONG, TRUNCATED or
-    WRONG for each."""
-    left = pairs.each(bare_predictions)
-    left_is_longer = pc.greater_equal(pc.utf8_length(left), pc.utf8_length(bare_answers))
-    longer = pc.if_else(left_is_longer, left, bare_answers).to_pylist()
-    shorter = pc.if_else(left_is_longer, bare_answers, left).to_pylist()
-    related = np.fromiter(map(contains, longer, shorter), np.bool_, len(longer))
-    rows = np.flatnonzero(pairs.any(related))
-    places = pairs.of_questions(rows)
-    own = words([predictions[row] for row in rows.tolist()])
-    own_each = chain.from_iterable(map(repeat, own, pairs.counts[rows].tolist()))
-    theirs = words([answers[place] for place in places.tolist()])
-    codes = np.full(len(answers), WRONG, np.int32)
-    codes[places] = list(map(_part, own_each, theirs))
-    # A prediction may be part of one answer and contain another: the nearest decides.
-    first = codes[pairs.first(codes != WRONG)]
-    return rows, np.where(codes[nearest] != WRONG, codes[nearest], first)[rows]
-
-
-def _part(prediction: str, answer: str) -> int:
-    """OVER_LONG where the words of the answer are among the prediction's, TRUNCATED where it is the
-    other way round or a few letters of the prediction begin the answer, else WRONG. Words have
-    spaces around."""
-    if prediction.isspace():
-        return WRONG
-    if answer in prediction and not answer.isspace():
-        return OVER_LONG
-    if prediction in answer:
-        return TRUNCATED
-    if len(prediction) > _SHORTEST_CUT + 1 and answer.startswith(prediction.rstrip()):
-        return TRUNCATED
-    return WRONG
+    pairs: Pairs, bare_predictions: pa.Array, bare_answers: pa.Array, places: NDArray[np.int64]
+) -> NDArray[np.int32]:
+    """Of each of some pairs: OVER_LONG where the words of the answer are among the prediction's,
+    TRUNCATED where it is the other way round or a few letters of the prediction begin the answer,
+    else WRONG."""
+    codes = np.full(len(places), WRONG, np.int32)
+    bare_pairs = zip(
+        _take(bare_predictions, pairs.question_of[places]).to_pylist(),
+        _take(bare_answers, places).to_pylist(),
+        strict=True,
+    )
+    related = np.array([own in theirs or theirs in own for own, theirs in bare_pairs], np.bool_)
+    places = places[related]
+    # Words have a space around; one space alone is none.
+    predicted = words(_take(pairs.predictions, pairs.question_of[places]))
+    expected = words(_take(pairs.answers, places))
+    codes[related] = [
+        WRONG
+        if own == " " or theirs == " "
+        else OVER_LONG
+        if theirs in own
+        else TRUNCATED
+        if own in theirs or (len(own) > _SHORTEST_CUT + 1 and theirs.startswith(own[:-1]))
+        else WRONG
+        for own, theirs in zip(predicted, expected, strict=True)
+    ]
+    return codes
 
 
 def _may_be_value(bare_texts: pa.Array) -> NDArray[np.bool_]:
     """Whether a text might write a number or a date: it is not all letters, or a number's name."""
-    word = pc.is_in(bare_texts, _NUMBER_WORDS)
-    return _flags(pc.or_(pc.invert(pc.utf8_is_alpha(bare_texts)), word))
+    word = _is_in(bare_texts, lengths(bare_texts), _NUMBER_WORDS)
+    return ~_flags(pc.utf8_is_alpha(bare_texts)) | word
 
 
-def _same_values(ones: pa.Array, others: pa.Array) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Whether `same_value` of each of P pairs of texts is True, and whether it is
-    False, (P,) each."""
-    numbers, both_dates = (
-        pc.and_(_may_match(ones, pattern), _may_match(others, pattern))
-        for pattern in (ANY_NUMBER, ANY_DATE)
+def _same_values(
+    pairs: Pairs, places: NDArray[np.int64]
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Whether `same_value` of each of P pairs is True, and whether it is False, (P,) each; only of
+    those at some places."""
+    same, different = np.zeros((2, len(pairs.answers)), np.bool_)
+    questions, question_of = np.unique(pairs.question_of[places], return_inverse=True)
+    predictions, answers = _take(pairs.predictions, questions), _take(pairs.answers, places)
+    both = np.zeros(len(places), np.bool_)
+    for pattern in (ANY_NUMBER, ANY_DATE):
+        both |= _may_match(predictions, pattern)[question_of] & _may_match(answers, pattern)
+    chosen = np.flatnonzero(both)
+    found = list(
+        map(
+            same_value,
+            _take(predictions, question_of[chosen]).to_pylist(),
+            _take(answers, chosen).to_pylist(),
+        )
     )
-    chosen = pc.or_(numbers, both_dates)
-    chosen_pairs = zip(
-        ones.filter(chosen).to_pylist(), others.filter(chosen).to_pylist(), strict=True
-    )
-    found = [same_value(one, other) for one, other in chosen_pairs]
-    same, different = np.zeros((2, len(ones)), np.bool_)
-    same[_flags(chosen)] = [value is True for value in found]
-    different[_flags(chosen)] = [value is False for value in found]
+    same[places[chosen]] = [value is True for value in found]
+    different[places[chosen]] = [value is False for value in found]
     return same, different
 
 
-def _may_match(texts: pa.Array, pattern: str) -> pa.Array:
+def _may_match(texts: pa.Array, pattern: str) -> NDArray[np.bool_]:
     """Whether a text matches a pattern of ASCII, or is none."""
-    found = pc.match_substring_regex(texts, pattern, ignore_case=True)
-    return pc.or_(found, pc.invert(pc.string_is_ascii(texts)))
+    found = _flags(pc.match_substring_regex(texts, pattern, ignore_case=True))
+    return found | ~_flags(pc.string_is_ascii(texts))
 
 
 def _is_loop(prediction: str) -> bool:
@@ -263,7 +276,7 @@ def _look_at_other_questions(
     order = np.argsort(of_pair, kind="stable")
     sizes = np.bincount(of_pair)
     begins = np.cumsum(sizes) - sizes
-    own_length, length = _lengths(bare_predictions), _lengths(bare_answers)
+    own_length, length = lengths(bare_predictions), lengths(bare_answers)
     others = sizes[document_of[rows[wrong]]]
     for block in np.split(wrong, np.flatnonzero(np.diff(np.cumsum(others) // _PAIRS_AT_ONCE)) + 1):
         document = document_of[rows[block]]
@@ -277,8 +290,10 @@ def _look_at_other_questions(
         possible &= pairs.question_of[place] != rows[candidate]
         candidate, place, fuzzy = candidate[possible], place[possible], fuzzy[possible]
         near = cpdist(
-            bare_predictions.take(arrow_columns.numbers(candidate)).to_pylist(),
-            bare_answers.take(arrow_columns.numbers(place)).to_pylist(),
+            np.array(_take(bare_predictions, block).to_pylist(), object)[
+                np.searchsorted(block, candidate)
+            ].tolist(),
+            _take(bare_answers, place).to_pylist(),
             scorer=Levenshtein.normalized_similarity,
             score_cutoff=NEAR,
             dtype=np.float64,
@@ -292,9 +307,24 @@ def _look_at_other_questions(
         codes[rows[candidate[near == 1]]] = WRONG_FIELD
 
 
+def _is_in(
+    texts: pa.Array, of_length: NDArray[np.int64], chosen: Sequence[str]
+) -> NDArray[np.bool_]:
+    """Whether each text is one of a few; their lengths leave few texts to be asked."""
+    found = np.zeros(len(texts), np.bool_)
+    rows = np.flatnonzero(np.isin(of_length, [len(text) for text in chosen]))
+    found[rows] = _flags(pc.is_in(_take(texts, rows), arrow_columns.strings(chosen)))
+    return found
+
+
+def _take(texts: pa.Array, places: NDArray[np.int64]) -> pa.Array:
+    return texts.take(arrow_columns.numbers(places))
+
+
+def _bytes(texts: pa.Array) -> NDArray[np.int64]:
+    offsets, _ = arrow_columns.text_buffers(texts)
+    return np.diff(offsets).astype(np.int64)
+
+
 def _flags(array: pa.Array) -> NDArray[np.bool_]:
     return arrow_columns.to_numpy(array)
-
-
-def _lengths(texts: pa.Array) -> NDArray[np.int64]:
-    return arrow_columns.to_numpy(pc.utf8_length(texts)).astype(np.int64)

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 
 from florence_eval import arrow_columns, jsonl
 from florence_eval.categories import CATEGORIES, categorise
-from florence_eval.matching import Matches
+from florence_eval.matching import match
 from florence_eval.metrics import Metric
 from florence_eval.pairs import Pairs
 from florence_eval.similarity import Variant
@@ -133,17 +133,10 @@ def _with_categories_of(documents: pa.Array, table: pa.Table, variant: Variant) 
     again, this time all together."""
     in_both = pc.is_in(table["doc_id"], value_set=documents)
     rows = table.filter(in_both)
-    matches = Matches(
-        arrow_columns.to_numpy(rows["best_index"]),
-        arrow_columns.to_numpy(rows["distance"]),
-        arrow_columns.to_numpy(rows["similarity"]),
-        arrow_columns.to_numpy(rows["anls"]),
-        arrow_columns.to_numpy(rows["exact"]),
-    )
     codes = arrow_columns.to_numpy(table["category"]).copy()
     pairs = Pairs.of(rows["prediction"].combine_chunks(), rows["answers"].combine_chunks())
     codes[arrow_columns.to_numpy(in_both)] = categorise(
-        pairs, rows["doc_id"].combine_chunks(), matches, variant
+        pairs, rows["doc_id"].combine_chunks(), match(pairs, variant), variant
     )
     place = table.schema.get_field_index("category")
     return table.set_column(place, "category", arrow_columns.labels(codes, CATEGORIES))

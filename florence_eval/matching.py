@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import chain, repeat
 from operator import attrgetter
 
 import numpy as np
@@ -14,13 +13,14 @@ from rapidfuzz.distance import Levenshtein
 from rapidfuzz.process import cpdist
 
 from florence_eval import arrow_columns, arrow_text
+from florence_eval.arrow_text import upper_lengths
 from florence_eval.pairs import Pairs
 from florence_eval.similarity import Variant
 
 
 @dataclass(frozen=True, slots=True)
 class Matches:
-    """The nearest answer of each of N questions.
+    """The nearest answer of each of N questions, of P pairs.
 
     best_index: (N,) int32, position of the nearest answer. An answer equal to the prediction as it
         stands is nearest; among answers equally near, the first.
@@ -28,6 +28,7 @@ class Matches:
     similarity: (N,) float64 in [0, 1], before the threshold.
     anls: (N,) float64 in [0, 1], after it.
     exact: (N,) bool, whether the prediction equals an answer as it stands.
+    pair_distance: (P,) int32, the distance of each pair; 0 where it was not needed.
     """
 
     best_index: NDArray[np.int32]
@@ -35,6 +36,7 @@ class Matches:
     similarity: NDArray[np.float64]
     anls: NDArray[np.float64]
     exact: NDArray[np.bool_]
+    pair_distance: NDArray[np.int32]
 
 
 def match(pairs: Pairs, variant: Variant) -> Matches:
@@ -45,68 +47,56 @@ def match(pairs: Pairs, variant: Variant) -> Matches:
 
 
 def _match(pairs: Pairs, variant: Variant) -> Matches:
-    same = _same(pairs)
+    same = arrow_columns.to_numpy(pc.equal(pairs.each(pairs.predictions), pairs.answers))
     exact = pairs.any(same)
-    if variant.first_answer_only:
-        pairs = pairs.with_first_answers()
-        same = _same(pairs)
-    # Two fifths of real predictions equal an answer outright: they need no distance.
-    rest = np.flatnonzero(~pairs.any(same))
     best = pairs.first(same)
     distance = np.zeros(len(best), np.int32)
     similarity = np.ones(len(best), np.float64)
+    pair_distance = np.zeros(len(same), np.int32)
+    if variant.first_answer_only:
+        best = pairs.starts.copy()
+        rest = np.flatnonzero(~same[best])
+        places, counts = best[rest], np.ones(len(rest), np.int64)
+    else:
+        # Two fifths of real predictions equal an answer outright: they need no distance.
+        rest = np.flatnonzero(~exact)
+        places, counts = pairs.of_questions(rest), pairs.counts[rest]
     if len(rest):
-        best[rest], distance[rest], similarity[rest] = _nearest(pairs, rest, variant)
+        some = Pairs(
+            pairs.predictions.take(arrow_columns.numbers(rest)),
+            pairs.answers.take(arrow_columns.numbers(places)),
+            counts,
+        )
+        distances, normalised = _compare(some, variant)
+        least = np.minimum.reduceat(normalised, some.starts)
+        nearest = some.first(normalised == least[some.question_of])
+        best[rest], distance[rest] = places[nearest], distances[nearest]
+        similarity[rest], pair_distance[places] = np.maximum(0.0, 1.0 - least), distances
     keep = np.greater_equal if variant.tie == "keep" else np.greater
     score = np.where(keep(similarity, variant.threshold), similarity, 0.0)
     best_index = (best - pairs.starts).astype(np.int32)
-    return Matches(best_index, distance, similarity, score, exact)
+    return Matches(best_index, distance, similarity, score, exact, pair_distance)
 
 
-def _same(pairs: Pairs) -> NDArray[np.bool_]:
-    """Whether each pair's prediction equals its answer as it stands."""
-    return arrow_columns.to_numpy(pc.equal(pairs.each(pairs.predictions), pairs.answers))
-
-
-def _nearest(
-    pairs: Pairs, rows: NDArray[np.int64], variant: Variant
-) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float64]]:
-    """Best pair, distance and similarity of each of some questions, by one distance for every pair
-    of theirs."""
-    some = pairs.take(rows)
-    raw_predictions = _rewritten(some.predictions, variant)
-    raw_answers = _rewritten(some.answers, variant)
-    compared_predictions = _compared(raw_predictions, variant)
-    compared_answers = _compared(raw_answers, variant)
+def _compare(pairs: Pairs, variant: Variant) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+    """The distance of each pair, and that by the length it is divided by, (P,) each."""
+    predictions = _rewritten(pairs.predictions, variant)
+    answers = _rewritten(pairs.answers, variant)
+    compared_predictions = _compared(predictions, variant)
+    compared_answers = _compared(answers, variant)
     if variant.length == "raw":
-        prediction_lengths, answer_lengths = _upper(raw_predictions), _upper(raw_answers)
+        lengths = upper_lengths(predictions), upper_lengths(answers)
     else:
-        prediction_lengths = _lengths(compared_predictions)
-        answer_lengths = _lengths(compared_answers)
-    compared = Pairs(compared_predictions, compared_answers, some.counts)
-    same = _same(compared)
-    # Where an answer is equal it is the nearest, however far the others are.
-    distances = (~same).astype(np.int32)
-    unequal = np.flatnonzero(~some.any(same))
-    distances[some.of_questions(unequal)] = _distances(compared.take(unequal))
-    lengths = np.maximum(prediction_lengths[some.question_of], answer_lengths)
-    normalised = np.divide(distances, lengths, out=np.zeros(len(lengths)), where=lengths > 0)
-    nearest = np.minimum.reduceat(normalised, some.starts)
-    best = some.first(normalised == nearest[some.question_of])
-    similarity = np.maximum(0.0, 1.0 - nearest)
-    return pairs.of_questions(rows)[best], distances[best], similarity
-
-
-def _distances(pairs: Pairs) -> NDArray[np.int32]:
-    predictions = map(repeat, pairs.predictions.to_pylist(), pairs.counts.tolist())
-    found: NDArray[np.int32] = cpdist(
-        list(chain.from_iterable(predictions)),
-        pairs.answers.to_pylist(),
+        lengths = arrow_text.lengths(compared_predictions), arrow_text.lengths(compared_answers)
+    longer = np.maximum(lengths[0][pairs.question_of], lengths[1])
+    distances: NDArray[np.int32] = cpdist(
+        np.array(compared_predictions.to_pylist(), object)[pairs.question_of].tolist(),
+        compared_answers.to_pylist(),
         scorer=Levenshtein.distance,
         dtype=np.int32,
         workers=-1,
     )
-    return found
+    return distances, np.divide(distances, longer, out=np.zeros(len(longer)), where=longer > 0)
 
 
 def _rewritten(texts: pa.Array, variant: Variant) -> pa.Array:
@@ -120,17 +110,3 @@ def _compared(texts: pa.Array, variant: Variant) -> pa.Array:
     if variant.fold_case and variant.collapse_space:
         return arrow_text.collapsed(texts)
     return arrow_columns.strings(list(map(variant.compared, texts.to_pylist())))
-
-
-def _upper(texts: pa.Array) -> NDArray[np.int64]:
-    """Lengths of the upper-cased strings; only outside ASCII can they differ from the strings'."""
-    lengths = _lengths(texts)
-    for place in np.flatnonzero(~arrow_columns.to_numpy(pc.string_is_ascii(texts))).tolist():
-        lengths[place] = len(texts[place].as_py().upper())
-    return lengths
-
-
-def _lengths(texts: pa.Array) -> NDArray[np.int64]:
-    """Lengths in characters."""
-    found: NDArray[np.int64] = arrow_columns.to_numpy(pc.utf8_length(texts)).astype(np.int64)
-    return found

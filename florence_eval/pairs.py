@@ -93,14 +93,6 @@ class Pairs:
             self.counts[questions],
         )
 
-    def with_first_answers(self) -> Pairs:
-        """The questions with the first answer alone."""
-        return Pairs(
-            self.predictions,
-            self.answers.take(arrow_columns.numbers(self.starts)),
-            np.ones_like(self.counts),
-        )
-
 
 def ranges(starts: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int64]:
     """`start, start + 1, …`, `count` numbers, for each start, one after the other."""

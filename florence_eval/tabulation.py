@@ -111,12 +111,15 @@ def _standard(predictions: Predictions) -> tuple[list[str], NDArray[np.int32]]:
     kinds = np.zeros(len(answers), np.int64)
     for codes in (_codes(metric), _codes(source), answers):
         kinds = kinds * (int(codes.max()) + 1) + codes
-    _, first, kind_of = np.unique(kinds, return_index=True, return_inverse=True)
+    kind_of = arrow_columns.to_numpy(arrow_columns.numbers(kinds).dictionary_encode())
+    # Of several writes to one place the last stays, so that each kind keeps its first row.
+    first = np.zeros(int(kind_of.max()) + 1, np.int64)
+    first[kind_of[::-1]] = np.arange(len(kinds))[::-1]
     names = [
         metric[row].as_py() or standard_metric(source[row].as_py(), int(answers[row]))
         for row in first.tolist()
     ]
-    present = list(dict.fromkeys(names[kind] for kind in np.argsort(first).tolist()))
+    present = list(dict.fromkeys(names))
     return present, np.array([present.index(name) for name in names], np.int32)[kind_of]
 
 

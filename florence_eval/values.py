@@ -8,9 +8,9 @@ from decimal import Decimal
 from functools import lru_cache
 
 _NUMBER = re.compile(
-    r"(?P<open>\()?\s*(?P<sign>[-+\u2212]?)(?:[$€£¥₹]\s*)?"
-    r"(?P<digits>\d{1,3}(?:,\d{2,3})*,\d{3}(?:\.\d*)?|\d+(?:\.\d*)?|\.\d+)"
-    r"\s*(?:%|percent|per cent)?\s*(?P<close>\))?",
+    r"(\()?\s*([-+\u2212]?)(?:[$€£¥₹]\s*)?"
+    r"(\d{1,3}(?:,\d{2,3})*,\d{3}(?:\.\d*)?|\d+(?:\.\d*)?|\.\d+)"
+    r"\s*(?:%|percent|per cent)?\s*(\))?",
     re.ASCII,
 )
 _WORDS = "zero one two three four five six seven eight nine ten eleven twelve"
@@ -32,11 +32,13 @@ def number(text: str) -> Decimal | None:
     (the unit is dropped: "5%" is 5) and accountants' brackets ("(12)" is -12) are read.
     """
     found = _NUMBER.fullmatch(text.strip().lower())
-    if found is None or bool(found["open"]) != bool(found["close"]):
+    if found is None:
         return None
-    value = Decimal(found["digits"].replace(",", ""))
-    negative = found["sign"] in ("-", "\u2212") or bool(found["open"])
-    return -value if negative else value
+    opened, sign, digits, closed = found.groups()
+    if (opened is None) != (closed is None):
+        return None
+    value = Decimal(digits.replace(",", ""))
+    return -value if opened or sign in ("-", "\u2212") else value
 
 
 def canonical_number(text: str) -> str | None:

@@ -71,6 +71,8 @@ def categories(*rows: tuple[str, list[str]], doc_id: str | None = "page") -> lis
         ("$184 million", ["$278 million"], "wrong_number"),
         ("The name is Paris.", ["paris"], "over_long"),
         ("The cost is $25.00, as listed", ["25.00"], "over_long"),
+        ("5% of it all", ["5 of it", "it all"], "over_long"),
+        ("5% of the sum", ["5 of", "qq"], "wrong"),
         ("54 mm Pinnacle shell", ["a 54 mm pinnacle shell", "pinnacle"], "truncated"),
         ("Kerala and Assam", ["Goa, Kerala and Assam"], "truncated"),
         ("University of Calif", ["university of california"], "truncated"),
@@ -139,8 +141,6 @@ def plain_category(row: int, rows: list[tuple[str, list[str]]]) -> str:
     wrong_number = values[nearest] is False or ("#" in one and one == other)
     parts = [part(prediction, answer) for answer in answers]
     parts.insert(0, parts.pop(nearest))
-    if not any(own in theirs or theirs in own for theirs in bare(answers)):
-        parts = []
     elsewhere = [
         answer for place, (_, theirs) in enumerate(rows) if place != row for answer in bare(theirs)
     ]
@@ -185,6 +185,9 @@ def is_loop(text: str) -> bool:
 
 def part(prediction: str, answer: str) -> str:
     """ "over_long", "truncated" or "", of a prediction and one answer."""
+    own, theirs = bare([prediction, answer])
+    if not (own in theirs or theirs in own):
+        return ""
     own, theirs = words([prediction, answer])
     if not own.strip():
         return ""
@@ -217,6 +220,9 @@ def test_all_categories_at_once_are_the_definitions_one_by_one(
 @given(st.lists(st.text() | pieced, min_size=1))
 def test_a_column_is_folded_as_its_texts_are(many: list[str]) -> None:
     assert arrow_text.bare(strings(many)).to_pylist() == [bare([text])[0] for text in many]
+    assert arrow_text.words(strings(many)) == [words([text])[0] for text in many]
+    assert arrow_text.lengths(strings(many)).tolist() == list(map(len, many))
+    assert arrow_text.upper_lengths(strings(many)).tolist() == [len(t.upper()) for t in many]
     lowered = [" ".join(text.lower().split()) for text in many]
     assert arrow_text.collapsed(strings(many)).to_pylist() == lowered
 
@@ -244,6 +250,13 @@ texts = st.lists(
 def test_folding_many_texts_gives_what_folding_each_gives(many: list[str]) -> None:
     for fold in (without_space, bare, skeletons, words):
         assert fold(many) == [fold([text])[0] for text in many]
+
+
+@given(texts)
+def test_a_nul_in_a_text_counts_as_a_space(many: list[str]) -> None:
+    spaced = [text.replace("\0", " ") for text in many]
+    for fold in (without_space, bare, skeletons, words):
+        assert fold(many) == fold(spaced)
 
 
 def test_folding_keeps_what_belongs_to_numbers() -> None:
