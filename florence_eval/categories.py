@@ -34,8 +34,8 @@ CATEGORIES = (
     "repetition",
     "over_long",
     "truncated",
-    "near_miss",
     "wrong_field",
+    "near_miss",
     "wrong_number",
     "other_reference_nearer",
     "wrong",
@@ -50,17 +50,17 @@ CATEGORIES = (
     REPETITION,
     OVER_LONG,
     TRUNCATED,
-    NEAR_MISS,
     WRONG_FIELD,
+    NEAR_MISS,
     WRONG_NUMBER,
     OTHER_REFERENCE_NEARER,
     WRONG,
 ) = range(len(CATEGORIES))
 
 NEAR = 0.5
-_SHORTEST_CUT = 4
+# Shorter texts begin an answer, or are those of another question, by chance.
+_SHORTEST_PART = 4
 _SHORTEST_LOOP = 16
-_LOOP = re.compile(r"(.{1,80}?)\1{2,}", re.DOTALL)
 _YES_NO = ("yes", "no")
 _NUMBER_WORDS = tuple(NUMBER_WORDS)
 # Compared answers of other questions that are in memory at once.
@@ -103,9 +103,7 @@ def categorise(
             matches.similarity[rows[questions]],
         )
     if documents is not None:
-        _look_at_other_questions(
-            codes, rows, pairs, bare_predictions, bare_answers, documents, matches
-        )
+        _look_at_other_questions(codes, rows, pairs, bare_predictions, bare_answers, documents)
     return codes
 
 
@@ -205,7 +203,7 @@ def _parts(
         else OVER_LONG
         if theirs in own
         else TRUNCATED
-        if own in theirs or (len(own) > _SHORTEST_CUT + 1 and theirs.startswith(own[:-1]))
+        if own in theirs or (len(own) > _SHORTEST_PART + 1 and theirs.startswith(own[:-1]))
         else WRONG
         for own, theirs in zip(predicted, expected, strict=True)
     ]
@@ -248,14 +246,32 @@ def _may_match(texts: pa.Array, pattern: str) -> NDArray[np.bool_]:
     return found | ~_flags(pc.string_is_ascii(texts))
 
 
-def _is_loop(prediction: str) -> bool:
-    """Whether one unit, three times running or more, makes up over half of a long prediction."""
-    # Such a loop holds the middle, so four characters left or right of there come again.
-    middle = len(prediction) // 2
-    left, right = prediction[middle - 4 : middle], prediction[middle : middle + 4]
-    if prediction.count(left) < 2 and prediction.count(right) < 2:
-        return False
-    return any(2 * len(loop[0]) > len(prediction) for loop in _LOOP.finditer(prediction))
+def _is_loop(text: str) -> bool:
+    """Whether one unit, three times running or more, makes up over half of a text of at least
+    `_SHORTEST_LOOP` characters."""
+    middle = len(text) // 2
+    # Such a loop holds the four characters left or right of the middle, and they come again one
+    # unit away from there.
+    for start in (middle - 4, middle):
+        part = text[start : start + 4]
+        place = text.find(part)
+        while place >= 0:
+            if place != start and _repeats(text, min(start, place), abs(start - place)):
+                return True
+            place = text.find(part, place + 1)
+    return False
+
+
+def _repeats(text: str, start: int, period: int) -> bool:
+    """Whether the same `period` characters come round `start` three times running or more, and are
+    over half of the text."""
+    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+    ends = np.flatnonzero(codes[:-period] != codes[period:])
+    after = int(np.searchsorted(ends, start))
+    first = int(ends[after - 1]) + 1 if after else 0
+    last = int(ends[after]) if after < len(ends) else len(codes) - period
+    times = (last - first) // period + 1
+    return times >= 3 and 2 * times * period > len(text)
 
 
 def _look_at_other_questions(
@@ -265,46 +281,50 @@ def _look_at_other_questions(
     bare_predictions: pa.Array,
     bare_answers: pa.Array,
     documents: pa.Array,
-    matches: Matches,
 ) -> None:
     """Writes WRONG_FIELD and OTHER_REFERENCE_NEARER into `codes`; `bare_predictions` are those of
     `rows` only."""
-    wrong = np.flatnonzero((codes[rows] == WRONG) | (codes[rows] == WRONG_NUMBER))
+    own_length, length = lengths(bare_predictions), lengths(bare_answers)
+    looked_at = np.isin(codes[rows], (NEAR_MISS, WRONG_NUMBER, WRONG))
+    wrong = np.flatnonzero(looked_at & (own_length >= _SHORTEST_PART))
     document_of = arrow_columns.to_numpy(documents.dictionary_encode().indices)
     of_pair = document_of[pairs.question_of]
     # The pairs document after document, and where each one's begin and how many they are.
     order = np.argsort(of_pair, kind="stable")
     sizes = np.bincount(of_pair)
     begins = np.cumsum(sizes) - sizes
-    own_length, length = lengths(bare_predictions), lengths(bare_answers)
     others = sizes[document_of[rows[wrong]]]
     for block in np.split(wrong, np.flatnonzero(np.diff(np.cumsum(others) // _PAIRS_AT_ONCE)) + 1):
         document = document_of[rows[block]]
         candidate = np.repeat(block, sizes[document])
         place = order[ranges(begins[document], sizes[document])]
-        # Texts of which one is over twice as long are not near; short ones are near by chance.
-        shorter = np.minimum(own_length[candidate], length[place])
-        longer = np.maximum(own_length[candidate], length[place])
-        fuzzy = (codes[rows[candidate]] == WRONG) & (own_length[candidate] >= _SHORTEST_CUT)
-        possible = (shorter == longer) | (fuzzy & (2 * shorter >= longer))
-        possible &= pairs.question_of[place] != rows[candidate]
-        candidate, place, fuzzy = candidate[possible], place[possible], fuzzy[possible]
+        another = pairs.question_of[place] != rows[candidate]
+        candidate, place = candidate[another], place[another]
+
+        own, theirs = own_length[candidate], length[place]
+        alike = np.flatnonzero(own == theirs)
+        equal = _flags(
+            pc.equal(_take(bare_predictions, candidate[alike]), _take(bare_answers, place[alike]))
+        )
+        codes[rows[candidate[alike[equal]]]] = WRONG_FIELD
+
+        # Texts of which one is over twice as long are not near.
+        fuzzy = codes[rows[candidate]] == WRONG
+        fuzzy &= (2 * own > theirs) & (2 * theirs > own)
+        candidate, place = candidate[fuzzy], place[fuzzy]
+        asked, each = np.unique(candidate, return_inverse=True)
         near = cpdist(
-            np.array(_take(bare_predictions, block).to_pylist(), object)[
-                np.searchsorted(block, candidate)
-            ].tolist(),
+            np.array(_take(bare_predictions, asked).to_pylist(), object)[each].tolist(),
             _take(bare_answers, place).to_pylist(),
             scorer=Levenshtein.normalized_similarity,
             score_cutoff=NEAR,
             dtype=np.float64,
             workers=-1,
         )
-        nearer = fuzzy & (near >= NEAR) & (near > matches.similarity[rows[candidate]])
-        for row in np.unique(rows[candidate[nearer]]).tolist():
+        for row in np.unique(rows[candidate[near > NEAR]]).tolist():
             # Numbers that look alike say nothing.
             if number(pairs.predictions[row].as_py()) is None:
                 codes[row] = OTHER_REFERENCE_NEARER
-        codes[rows[candidate[near == 1]]] = WRONG_FIELD
 
 
 def _is_in(

@@ -60,7 +60,7 @@ def bare(texts: Sequence[str]) -> list[str]:
 
 def skeletons(texts: Sequence[str]) -> list[str]:
     """Each text in lower case without white space, each number in it as "#"."""
-    return _treated(texts, lambda text: _NUMBER.sub("#", text.lower().translate(_NO_SPACE)))
+    return _treated(texts, lambda text: _NUMBER.sub("#", text.lower()).translate(_NO_SPACE))
 
 
 def words(texts: Sequence[str]) -> list[str]:

@@ -6,6 +6,7 @@ import re
 from datetime import date
 from decimal import Decimal
 from functools import lru_cache
+from itertools import product
 
 _NUMBER = re.compile(
     r"(\()?\s*([-+\u2212]?)(?:[$€£¥₹]\s*)?"
@@ -15,14 +16,21 @@ _NUMBER = re.compile(
 )
 _WORDS = "zero one two three four five six seven eight nine ten eleven twelve"
 NUMBER_WORDS = {word: Decimal(value) for value, word in enumerate(_WORDS.split())}
-_MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
+_MONTHS = (
+    *("january", "february", "march", "april", "may", "june", "july", "august", "september"),
+    *("october", "november", "december"),
+)
+_WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 _DATE_PART = re.compile(r"\d+|[a-z]+")
-_NO_DATE_WORDS = {"st", "nd", "rd", "th", "of"}
+_NO_DATE_WORDS = {"st", "nd", "rd", "th", "of", "the"}
+
+Day = tuple[int | None, int, int | None]
+"""Year, month and day; None for what a text leaves open."""
 
 # What every number and every date in ASCII matches, whatever the case, and little else. No look
 # around, so that Arrow can search for them.
 ANY_NUMBER = rf"^[^a-z]*(?:percent|per cent|{'|'.join(NUMBER_WORDS)})?[^a-z]*$"
-ANY_DATE = rf"\d\D+\d+\D+\d|{'|'.join(_MONTHS)}"
+ANY_DATE = rf"\d\D+\d+\D+\d|^\D*\d\d?\D+\d\d\d\d\D*$|{'|'.join(month[:3] for month in _MONTHS)}"
 
 
 def number(text: str) -> Decimal | None:
@@ -51,26 +59,35 @@ def canonical_number(text: str) -> str | None:
 
 
 @lru_cache(maxsize=4096)
-def dates(text: str) -> frozenset[date]:
-    """The days that the whole of `text` may write; empty where it writes none.
+def dates(text: str) -> frozenset[Day]:
+    """The days, or months of a year, that the whole of `text` may write; empty if it writes none.
 
-    "January 5, 1990", "5th Jan. 1990", "1990-01-05", "1/5/90". Of numbers alone, day and month are
-    read in both orders; a year of two digits is 1930 to 2029.
+    "January 5, 1990", "5th Jan. 1990", "Friday, 1990-01-05", "1/5/90", "Jan. 5", "1/1990". Of
+    numbers alone, day and month are read in both orders; a year of two digits is 1930 to 2029.
     """
     parts = [part for part in _DATE_PART.findall(text.lower()) if part not in _NO_DATE_WORDS]
-    if len(parts) != 3 or any(part.isdigit() and len(part) > 4 for part in parts):
+    numbers = [part for part in parts if part.isdigit()]
+    words = [part for part in parts if part.isalpha() and _begun(part, _WEEKDAYS) is None]
+    months = [_begun(word, _MONTHS) for word in words]
+    if len(words) > 1 or None in months or any(len(part) > 4 for part in numbers):
         return frozenset()
-    words = [part for part in parts if part.isalpha()]
-    if len(words) > 1 or any(word[:3] not in _MONTHS for word in words):
-        return frozenset()
-    if words:
-        month = _MONTHS.index(words[0][:3]) + 1
-        first, second = (int(part) for part in parts if not part.isalpha())
-        orders = [(second, month, first), (first, month, second)]
-    else:
-        first, second, third = map(int, parts)
-        orders = [(third, first, second), (third, second, first), (first, second, third)]
-    return frozenset(day for order in orders if (day := _day(*order)) is not None)
+    month = months[0] if months else None
+    match [int(part) for part in numbers]:
+        case [first, second] if month is not None:
+            found = [_day(second, month, first), _day(first, month, second)]
+        case [only] if month is not None:
+            found = [_day(None, month, only) if only <= 31 else _day(only, month, None)]
+        case [first, second] if len(numbers[0]) <= 2 and len(numbers[1]) == 4:
+            found = [_day(second, first, None)]
+        case [first, second, third] if month is None:
+            found = [
+                _day(third, first, second),
+                _day(third, second, first),
+                _day(first, second, third),
+            ]
+        case _:
+            found = []
+    return frozenset(day for day in found if day is not None)
 
 
 def same_value(one: str, other: str) -> bool | None:
@@ -85,9 +102,12 @@ def same_value(one: str, other: str) -> bool | None:
     if any(numbers):
         return None
     days = dates(one), dates(other)
-    if all(days):
-        return bool(days[0] & days[1])
-    return None
+    if not all(days):
+        return None
+    if days[0] & days[1]:
+        return True
+    # "Jan. 5" is neither the same as "Jan. 5, 1990" nor another day.
+    return None if any(_agree(ours, theirs) for ours, theirs in product(*days)) else False
 
 
 @lru_cache(maxsize=4096)
@@ -101,10 +121,23 @@ def _readings(text: str) -> frozenset[Decimal]:
     return frozenset((value, -value) if "(" in text else (value,))
 
 
-def _day(year: int, month: int, day: int) -> date | None:
-    if year < 100:
+def _begun(word: str, names: tuple[str, ...]) -> int | None:
+    """The place, from 1, of the name that a word of three letters or more begins or is."""
+    places = (place for place, name in enumerate(names, 1) if name.startswith(word))
+    return next(places, None) if len(word) >= 3 else None
+
+
+def _agree(one: Day, other: Day) -> bool:
+    """Whether two days may be one, where either leaves something open."""
+    return all(a is None or b is None or a == b for a, b in zip(one, other, strict=True))
+
+
+def _day(year: int | None, month: int, day: int | None) -> Day | None:
+    if year is not None and year < 100:
         year += 2000 if year < 30 else 1900
     try:
-        return date(year, month, day)
+        # A leap year, where none is said, has every day there is.
+        date(2000 if year is None else year, month, 1 if day is None else day)
     except ValueError:
         return None
+    return year, month, day
