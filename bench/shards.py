@@ -1,7 +1,11 @@
 """How fast shards are written, read and decoded, beside webdataset, litdata and mosaicml-streaming.
 
-    pip install webdataset litdata mosaicml-streaming
+    pip install webdataset && pip install --no-deps litdata lightning-utilities mosaicml-streaming
     python bench/shards.py
+
+Without `--no-deps`, litdata and mosaicml-streaming bring torchvision, and with it another torch: a
+CPU build is replaced by the CUDA build. litdata does without; mosaicml-streaming does not import
+then.
 
 On generated scan-like pages of 1700x2200 pixels and about 325 kB, each under an id of its own, of
 `--distinct` different contents. Writes `bench/results/shards.md` and `.json`. A measurement is the
