@@ -96,10 +96,10 @@ def same_value(one: str, other: str) -> bool | None:
     "(12)" is read as 12 too, because tables are quoted with and without their brackets, and the
     words "zero" to "twelve" count as numbers.
     """
-    numbers = _readings(one), _readings(other)
-    if all(numbers):
-        return bool(numbers[0] & numbers[1])
-    if any(numbers):
+    ours, theirs = _readings(one), _readings(other)
+    if ours and theirs:
+        return not ours.isdisjoint(theirs)
+    if ours or theirs:
         return None
     days = dates(one), dates(other)
     if not all(days):
@@ -107,7 +107,7 @@ def same_value(one: str, other: str) -> bool | None:
     if days[0] & days[1]:
         return True
     # "Jan. 5" is neither the same as "Jan. 5, 1990" nor another day.
-    return None if any(_agree(ours, theirs) for ours, theirs in product(*days)) else False
+    return None if any(_agree(*pair) for pair in product(*days)) else False
 
 
 @lru_cache(maxsize=4096)
