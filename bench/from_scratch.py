@@ -46,8 +46,7 @@ from transformers import (
 from florence_data.recipes.synthetic.fonts import installed_families
 from florence_eval import score
 from florence_train.batches import IGNORED, Batch
-from florence_train.checks import question_losses
-from florence_train.model import Florence
+from florence_train.model import Florence, question_losses
 from florence_train.predictor import answer
 from florence_train.tiny import tiny_processor
 

@@ -47,11 +47,10 @@ from transformers import (
 from florence_data import Sample, SampleSet, ShardWriter, recipes
 from florence_data.prompts import prompt_template
 from florence_train.batches import Group, Groups, PageReader, Plan, pack
-from florence_train.checks import question_losses
 from florence_train.feature_cache import FeatureCache, feature_identity, feature_shape
 from florence_train.flops import Shapes, Trained, forward_flops, peak_flops, training_flops
 from florence_train.measurements import Measurements
-from florence_train.model import Florence, freeze_vision, set_train_mode
+from florence_train.model import Florence, freeze_vision, question_losses, set_train_mode
 from florence_train.timing import Stopwatch
 from florence_train.tiny import tiny_processor
 

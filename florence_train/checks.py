@@ -7,31 +7,19 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 import torch
-from einops import rearrange, reduce
 from torch import Tensor
 from torch.nn import functional
 from transformers import Florence2ForConditionalGeneration
 
 from florence_data import InputError
 from florence_train.batches import IGNORED, Batch
-from florence_train.model import Florence, GroupedFlorence
+from florence_train.model import Florence, GroupedFlorence, question_losses
 
 PADDING = 3
 """Tokens by which the check of padding lengthens prompts and labels."""
 
 TOLERANCE = 1e-4
 """Largest relative difference between two float32 computations of the same loss."""
-
-
-def question_losses(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy in float32, summed over each question's labels that are not -100: [Q]."""
-    losses = functional.cross_entropy(
-        rearrange(logits.float(), "q t v -> (q t) v"),
-        rearrange(labels, "q t -> (q t)"),
-        ignore_index=IGNORED,
-        reduction="none",
-    )
-    return reduce(losses, "(q t) -> q", "sum", q=len(labels))
 
 
 def check_start(florence: Florence, batch: Batch) -> Iterator[str]:

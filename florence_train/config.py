@@ -106,7 +106,7 @@ class TrainConfig:
     keep_last: int = 1
     """How many of those checkpoints stay."""
     resume: bool = False
-    """Continue the run in --out from its last checkpoint."""
+    """Continue the run in --out from its last checkpoint; begin it where there is none."""
     log_every: int = 10
     """Steps between lines of the log."""
     track: tuple[Literal["tensorboard", "wandb"], ...] = ()
@@ -142,8 +142,10 @@ class TrainConfig:
                 raise InputError(f"{name} is {getattr(self, name)}; above 0 is accepted")
 
     def save(self, path: Path) -> None:
-        """Write the YAML form, every option included."""
-        path.write_text(self.to_yaml())
+        """Write the YAML form, every option included; half of it never stands under its name."""
+        new = path.with_suffix(".new")
+        new.write_text(self.to_yaml())
+        new.replace(path)
 
     def flat(self) -> dict[str, str | int | float | bool]:
         """The options for a tracker, which takes no lists."""

@@ -2,54 +2,83 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import ceil
 
 import torch
 from accelerate import Accelerator
 
 from florence_data import InputError
 from florence_train.batches import Group, Groups, PageReader, pack
-from florence_train.checks import question_losses
 from florence_train.config import TrainConfig
-from florence_train.model import Florence, set_train_mode
+from florence_train.evaluation import Evaluator
+from florence_train.feature_cache import tower_features
+from florence_train.interruption import StopRequest
+from florence_train.memory import forget_peak, memory_advice, peak_memory
+from florence_train.model import Florence, question_losses, set_train_mode
+
+EVALUATED_PAGES = 4
+"""Pages of the evaluation that a rehearsal answers."""
 
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """What a run would take; `seconds_a_step` is of the heaviest step, so `hours` is an upper end.
+    """What a run would take.
 
-    `memory_gb` is the device's peak (on the CPU, this process's) with the optimiser's two moments
-    added, which a rehearsal does not make.
+    `seconds_a_step` is of the heaviest of `steps`, of which `first_epoch` encode their pages, and
+    `seconds_a_cached_step` of the same with features that are there (equal where none are kept), so
+    `hours` is an upper end. `memory_gb` is the device's peak (on the CPU, this process's) with the
+    optimiser's two moments added, which a rehearsal does not make. `evaluation_seconds` is for all
+    pages of an evaluation; sizes are in bytes.
     """
 
     steps: int
-    questions: int
+    first_epoch: int
     seconds_a_step: float
+    seconds_a_cached_step: float
     memory_gb: float
     longest_target: int
     most_questions: int
+    evaluations: int
+    evaluation_seconds: float
+    model_bytes: int
+    checkpoint_bytes: int
+    features_bytes: int
 
     @property
     def hours(self) -> float:
-        """For all steps, evaluations not counted."""
-        return self.steps * self.seconds_a_step / 3600
+        """For all steps and evaluations."""
+        encoded = self.first_epoch * self.seconds_a_step
+        cached = (self.steps - self.first_epoch) * self.seconds_a_cached_step
+        return (encoded + cached + self.evaluations * self.evaluation_seconds) / 3600
 
     def lines(self, config: TrainConfig) -> list[str]:
         """What a person wants to know before starting."""
-        return [
-            f"{self.questions} questions in {self.steps} steps",
-            f"longest answer {self.longest_target} tokens, most questions together "
-            f"{self.most_questions}",
-            f"{self.seconds_a_step:.2f} s for the heaviest step, {self.hours:.2f} h at most",
+        cached = f", {self.seconds_a_cached_step:.2f} s after the first epoch"
+        # While a checkpoint is written, those that stay are there as well.
+        held = (config.keep_last + 1) * self.checkpoint_bytes
+        parts = [f"model/ ({_gb(self.model_bytes)})", f"checkpoints/ ({_gb(held)})"]
+        if self.features_bytes:
+            parts.append(f"features/ ({_gb(self.features_bytes)})")
+        parts += ["scores/"] * bool(self.evaluations) + ["tracking/"] * bool(config.track)
+        lines = [
+            f"{self.steps} steps, longest answer {self.longest_target} tokens, most questions "
+            f"together {self.most_questions}",
+            f"{self.seconds_a_step:.2f} s for the heaviest step"
+            + (cached if self.features_bytes else ""),
+            f"{self.evaluations} evaluations of {self.evaluation_seconds:.1f} s each",
+            f"{self.hours:.2f} h at most",
             f"{self.memory_gb:.2f} GB of memory with the optimiser's state",
-            f"would write to {config.out}: config.yaml, log.jsonl, model/, checkpoints/"
-            + (" and features/" if config.freeze_vision and config.cache_features else ""),
+            f"would write to {config.out}: config.yaml, environment.json, log.jsonl, "
+            + ", ".join(parts),
         ]
+        return lines
+
+
+def _gb(size: int) -> str:
+    return f"{size / 1e9:.2f} GB"
 
 
 def rehearse(
@@ -57,74 +86,129 @@ def rehearse(
     accelerator: Accelerator,
     florence: Florence,
     reader: PageReader,
-    steps: list[Groups],
+    shares: Sequence[Sequence[Groups]],
     longest: Group,
+    per_epoch: int,
+    evaluator: Evaluator | None,
+    features_bytes: int,
 ) -> Rehearsal:
-    """Forward and backward of two steps: with the longest target, and with the most questions.
+    """Forward and backward of two steps, with the longest target and with the most questions, and
+    the beginning of an evaluation.
 
-    Each is computed once to warm up and once by the clock. Raises `InputError` if the device's
-    memory does not suffice.
+    `shares` are the parts of each step that this process computes, `features_bytes` what the
+    features of all pages will take, 0 where none are kept. Raises `InputError` if the device's
+    memory does not suffice, with the number of questions at a time that fits.
     """
     device = accelerator.device
-    florence.model.to(device)
     set_train_mode(florence.model)
     heaviest = [
-        next((step for step in steps if any(_same_page(g, longest) for g in step)), steps[0]),
-        max(steps, key=_questions),
+        next((share for share in shares if _holds(share, longest)), shares[0]),
+        max(shares, key=_questions),
     ]
-    slowest, target = 0.0, 0
-    with memory_advice(config):
-        for step in heaviest:
-            for _ in range(2):
-                began = time.perf_counter()
-                for batch in reader.batches(pack(step, config.max_questions)):
-                    target = max(target, int(batch.question_tokens.max()))
-                    batch = batch.to(device)
-                    with accelerator.autocast():
-                        losses = question_losses(florence.grouped(batch), batch.labels)
-                    accelerator.backward(losses.sum())
-                florence.model.zero_grad()
-                if device.type == "cuda":
-                    torch.cuda.synchronize()
-                seconds = time.perf_counter() - began
-            slowest = max(slowest, seconds)
+    computer = _Computer(accelerator, florence, reader)
+    try:
+        slowest = max(computer.seconds(share) for share in heaviest)
+    except torch.OutOfMemoryError:
+        raise _what_fits(config, computer, heaviest) from None
+    memory = peak_memory(device)
+    cached = slowest
+    if features_bytes:
+        cached = max(computer.seconds(share, encoded=True) for share in heaviest)
+    evaluations, evaluation_seconds = 0, 0.0
+    if evaluator is not None:
+        pages = evaluator.groups[: EVALUATED_PAGES * accelerator.num_processes]
+        began = time.perf_counter()
+        with memory_advice(config, device):
+            replace(evaluator, groups=pages)(florence, accelerator, StopRequest())
+        evaluation_seconds = (time.perf_counter() - began) * len(evaluator.groups) / len(pages)
+        evaluations = ceil(len(shares) / (config.eval_every or per_epoch))
     moments = 2 * 4 * sum(p.numel() for p in florence.model.parameters() if p.requires_grad)
+    weights = 4 * sum(p.numel() for p in florence.model.parameters())
     return Rehearsal(
-        steps=len(steps),
-        questions=sum(map(_questions, steps)),
+        steps=len(shares),
+        first_epoch=min(per_epoch, len(shares)),
         seconds_a_step=slowest,
-        memory_gb=(_peak_memory(device) + moments) / 1e9,
-        longest_target=target,
+        seconds_a_cached_step=cached,
+        memory_gb=(memory + moments) / 1e9,
+        longest_target=computer.longest_target,
         most_questions=_questions(heaviest[1]),
+        evaluations=evaluations,
+        evaluation_seconds=evaluation_seconds,
+        model_bytes=weights,
+        checkpoint_bytes=weights + moments,
+        features_bytes=features_bytes,
     )
 
 
-@contextmanager
-def memory_advice(config: TrainConfig) -> Iterator[None]:
-    """Turn a device's lack of memory into an `InputError` that says what to lower."""
-    try:
-        yield
-    except torch.OutOfMemoryError:
-        total = torch.cuda.get_device_properties(0).total_memory / 1e9
-        raise InputError(
-            f"{total:.1f} GB of GPU memory do not suffice for {config.max_questions} questions at "
-            "a time: lower --max-questions (the steps stay the same), or use "
-            "--checkpoint-activations, --freeze-vision or --lora-rank 8; --dry-run tells what a "
-            "choice takes"
-        ) from None
+@dataclass
+class _Computer:
+    """Computes shares of steps, and notes the longest target in tokens."""
+
+    accelerator: Accelerator
+    florence: Florence
+    reader: PageReader
+    longest_target: int = 0
+
+    def seconds(self, share: Sequence[Groups], encoded: bool = False) -> float:
+        """How long a share takes, once warmed up, its reading too; where its pages are `encoded`
+        before, what is computed then alone."""
+        device, model = self.accelerator.device, self.florence.model
+        for _ in range(2):
+            began = time.perf_counter()
+            for batch in self.reader.batches(share):
+                self.longest_target = max(self.longest_target, int(batch.question_tokens.max()))
+                batch = batch.to(device)
+                if encoded:
+                    paused = time.perf_counter()
+                    with torch.no_grad(), self.accelerator.autocast():
+                        stored = tower_features(model, batch.pixels).to(torch.bfloat16)
+                    batch = replace(batch, pixels=batch.pixels[:0], stored=stored)
+                    _finish(device)
+                    began += time.perf_counter() - paused
+                with self.accelerator.autocast():
+                    losses = question_losses(self.florence.grouped(batch), batch.labels)
+                self.accelerator.backward(losses.sum())
+            model.zero_grad()
+            _finish(device)
+            took = time.perf_counter() - began
+        return took
 
 
-def _same_page(one: Group, other: Group) -> bool:
-    return (one.data, one.page) == (other.data, other.page)
+def _what_fits(
+    config: TrainConfig, computer: _Computer, heaviest: Sequence[Sequence[Groups]]
+) -> InputError:
+    """The error that says how many questions at a time fit, found by halving."""
+    device = computer.accelerator.device
+    fits = config.max_questions // 2
+    while fits:
+        computer.florence.model.zero_grad()
+        forget_peak(device)
+        try:
+            for share in heaviest:
+                computer.seconds([part for whole in share for part in pack(whole, fits)])
+            break
+        except torch.OutOfMemoryError:
+            fits //= 2
+    advice = "use --checkpoint-activations, --freeze-vision or --lora-rank 8"
+    if fits:
+        used = peak_memory(device) / 1e9
+        advice = (
+            f"--max-questions {fits} computes the same steps with {used:.1f} GB and the "
+            f"optimiser's state; or {advice}"
+        )
+    return InputError(
+        f"{config.max_questions} questions at a time do not fit into memory: {advice}"
+    )
 
 
-def _questions(step: Groups) -> int:
-    return sum(len(group.questions) for group in step)
-
-
-def _peak_memory(device: torch.device) -> float:
-    """Bytes: the device's, or this process's where it computes itself."""
+def _finish(device: torch.device) -> None:
     if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return float(peak if sys.platform == "darwin" else 1024 * peak)
+        torch.cuda.synchronize()
+
+
+def _holds(share: Sequence[Groups], page: Group) -> bool:
+    return any((g.data, g.page) == (page.data, page.page) for part in share for g in part)
+
+
+def _questions(share: Sequence[Groups]) -> int:
+    return sum(len(group.questions) for part in share for group in part)

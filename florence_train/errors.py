@@ -4,4 +4,4 @@ from __future__ import annotations
 
 
 class TrainingError(RuntimeError):
-    """Training cannot go on; the last checkpoint is good. The message is one line."""
+    """Training cannot go on, for what only showed while it went. The message is one line."""

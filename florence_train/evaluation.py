@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from florence_data.images import decode
 from florence_data.prompts import Example
 from florence_eval import Scores, score
+from florence_eval.metrics import Metric
 from florence_train.batches import Group, PageReader, pack
-from florence_train.checks import question_losses
-from florence_train.model import Florence
+from florence_train.interruption import StopRequest
+from florence_train.model import Florence, question_losses
 from florence_train.predictor import answer, prediction_row
 from florence_train.survey import Survey
 
@@ -48,9 +49,9 @@ class ShownAnswer:
 class Evaluation:
     """What the evaluation pages say of a model.
 
-    `loss` is per target token; `score` is the mean of `metric` (named with its variant), 0 to 1;
-    `scores` are the evaluator's, with the table of every question; `shown` are some of the main
-    process's answers.
+    `loss` is per target token; `score` is the mean of `metric` (named with its variant); `scores`
+    are the evaluator's, with the table of every question; `shown` are some of the main process's
+    answers.
     """
 
     loss: float
@@ -58,6 +59,13 @@ class Evaluation:
     score: float
     scores: Scores
     shown: list[ShownAnswer]
+
+    def is_better_than(self, best: float | None) -> bool:
+        """Whether the score is better than the best so far; None is none so far."""
+        if best is None:
+            return True
+        lower_is_better = Metric.parse(self.scores.metrics[0]).lower_is_better
+        return self.score < best if lower_is_better else self.score > best
 
 
 def choose_documents(found: Survey, pages: int, seed: int) -> list[Group]:
@@ -83,8 +91,11 @@ class Evaluator:
 
     @torch.inference_mode()
     @torch.compiler.set_stance("force_eager")  # type: ignore[untyped-decorator]
-    def __call__(self, florence: Florence, accelerator: Accelerator) -> Evaluation:
-        """Loss and score of the model as it is. All processes call it and get the same."""
+    def __call__(
+        self, florence: Florence, accelerator: Accelerator, stop: StopRequest
+    ) -> Evaluation | None:
+        """Loss and score of the model as it is; None where a stop was asked for meanwhile. All
+        processes call it and get the same."""
         mine = self.groups[accelerator.process_index :: accelerator.num_processes]
         questions = sum(len(group.questions) for group in mine)
         wanted = np.random.default_rng(0).permutation(questions)[:SHOWN] + 1
@@ -92,6 +103,8 @@ class Evaluator:
         grouped = florence.grouped
         loss, tokens, rows, shown = 0.0, 0, [], []
         for batch in self.reader.batches(pack(mine, self.max_questions)):
+            if stop.made:
+                break
             tokens += batch.target_tokens
             batch = batch.to(accelerator.device)
             with accelerator.autocast():
@@ -101,11 +114,13 @@ class Evaluator:
                 rows.append(prediction_row(example, text))
                 if len(rows) in wanted:
                     shown.append(_shown(example, text))
-        gathered = gather_object([(loss, tokens, rows)])
-        frame = pd.DataFrame([row for _, _, part in gathered for row in part])
-        scores = score(frame, metric=self.metric)
+        gathered = gather_object([(stop.made, loss, tokens, rows)])
+        stops, losses, counts, parts = zip(*gathered, strict=True)
+        if any(stops):
+            return None
+        scores = score(pd.DataFrame([row for part in parts for row in part]), metric=self.metric)
         return Evaluation(
-            loss=sum(loss for loss, _, _ in gathered) / sum(tokens for _, tokens, _ in gathered),
+            loss=sum(losses) / sum(counts),
             metric=scores.summary["headline"],
             score=scores.summary["score"]["mean"],
             scores=scores,

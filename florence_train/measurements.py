@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from florence_train.timing import StepTimes
 
 
 @dataclass
 class Measurements:
-    """Sums over steps and processes. Losses and target tokens are by source."""
+    """Sums over steps and processes. Losses and target tokens are by source, those of skipped steps
+    left out."""
 
     losses: Counter[str] = field(default_factory=Counter)
     tokens: Counter[str] = field(default_factory=Counter)
@@ -45,31 +47,37 @@ class Measurements:
                 setattr(whole, name, max(getattr(whole, name), getattr(part, name)))
         return whole
 
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> Measurements:
+        """What `state` was taken of."""
+        counters = {name: Counter(state[name]) for name in ("losses", "tokens")}
+        return cls(**{**state, **counters})
+
+    def state(self) -> dict[str, Any]:
+        """The fields, for a checkpoint."""
+        return {n: dict(v) if isinstance(v, Counter) else v for n, v in vars(self).items()}
+
     @property
-    def loss(self) -> float:
-        """Loss a target token."""
-        return self.losses.total() / max(1, self.tokens.total())
+    def loss(self) -> float | None:
+        """Loss a target token; None where there is none."""
+        tokens = self.tokens.total()
+        return self.losses.total() / tokens if tokens else None
 
     @property
     def seconds(self) -> float:
         """All the time that was measured."""
         return self.data_seconds + self.compute_seconds + self.optimizer_seconds
 
-    @property
-    def data_share(self) -> float:
-        """The share of the time in which pages were waited for."""
-        return self.data_seconds / self.seconds if self.seconds else 0.0
-
-    def line(self, peak_flops: float | None) -> dict[str, float | int]:
+    def line(self, peak_flops: float | None) -> dict[str, float | int | None]:
         """The log's form. `peak_flops` is of all devices together, a second, None if not known."""
         seconds = self.seconds
-        line: dict[str, float | int] = {
+        line: dict[str, float | int | None] = {
             "loss": self.loss,
             "questions": self.questions,
             "pages": self.pages,
             "questions_per_second": self.questions / seconds,
             "pages_per_second": self.pages / seconds,
-            "data_share": self.data_share,
+            "data_share": self.data_seconds / seconds,
             "compute_share": self.compute_seconds / seconds,
             "optimizer_share": self.optimizer_seconds / seconds,
             "flops_per_second": self.flops / seconds,

@@ -14,10 +14,12 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
+from einops import rearrange, reduce
 from huggingface_hub.errors import HFValidationError
 from peft import PeftModel
 from safetensors import SafetensorError
 from torch import Tensor, nn
+from torch.nn import functional
 from transformers import (
     AutoProcessor,
     Florence2ForConditionalGeneration,
@@ -28,7 +30,7 @@ from transformers.utils import logging
 
 from florence_data import InputError
 from florence_train.adapters import merged, save_adapters
-from florence_train.batches import Batch, Collator
+from florence_train.batches import IGNORED, Batch, Collator
 from florence_train.feature_cache import FeatureCache, project, tower_features
 from florence_train.text import TextEncoder
 from florence_train.tiny import tiny_model, tiny_processor
@@ -111,8 +113,11 @@ def load_florence(name: str, seed: int = 0) -> Florence:
         processor = tiny_processor()
         return _prepared(tiny_model(processor, seed), processor, template=None)
     directory = Path(name)
-    if (directory / "model").is_dir():
-        directory = directory / "model"
+    # A run that was killed while it replaced its model has the old one beside.
+    for held in ("model", "model.old"):
+        if (directory / held).is_dir():
+            directory = directory / held
+            break
     if directory.is_dir():
         if not any((directory / weights).is_file() for weights in WEIGHTS):
             raise InputError(
@@ -280,3 +285,14 @@ class GroupedFlorence(nn.Module):
             use_cache=False,
         ).logits
         return logits
+
+
+def question_losses(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy in float32, summed over each question's labels that are not -100: [Q]."""
+    losses = functional.cross_entropy(
+        rearrange(logits.float(), "q t v -> (q t) v"),
+        rearrange(labels, "q t -> (q t)"),
+        ignore_index=IGNORED,
+        reduction="none",
+    )
+    return reduce(losses, "(q t) -> q", "sum", q=len(labels))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from rich.console import RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -25,15 +28,24 @@ class _Rate(ProgressColumn):
         return Text(f"{task.fields['questions'] / elapsed:.1f} questions/s")
 
 
+class _BarAndNote(Progress):
+    """A bar, and under it what its task's field `note` says."""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield self.make_tasks_table(self.tasks)
+        for task in self.tasks:
+            if note := task.fields["note"]:
+                yield Text(note, style="dim", overflow="ellipsis", no_wrap=True)
+
+
 def progress_bar(disable: bool = False) -> Progress:
     """A bar with rate and time left; each task has the fields `questions` and `note`."""
-    return Progress(
+    return _BarAndNote(
         SpinnerColumn(),
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         _Rate(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
         disable=disable,
     )

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Set
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from itertools import count, islice
+from math import ceil, log2
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedType, gather_object, set_seed
+from accelerate.utils import DistributedType, GradScalerKwargs, gather_object, set_seed
 from torch import Tensor, nn
 from torch.optim import AdamW
 
@@ -22,16 +26,24 @@ from florence_train.adapters import AdapterOptions, add_adapters
 from florence_train.attention import set_attention
 from florence_train.batches import Groups, PageReader, Plan, pack
 from florence_train.checkpoint import Progress, load_checkpoint, save_checkpoint
-from florence_train.checks import check_start, fingerprints, question_losses
+from florence_train.checks import check_start, fingerprints
 from florence_train.config import TrainConfig
-from florence_train.dry_run import memory_advice, rehearse
+from florence_train.dry_run import rehearse
 from florence_train.evaluation import Evaluation, Evaluator, choose_documents
-from florence_train.feature_cache import FeatureCache, feature_identity, feature_shape
+from florence_train.feature_cache import (
+    FeatureCache,
+    feature_identity,
+    feature_shape,
+    features_bytes,
+)
 from florence_train.interruption import StopRequest
+from florence_train.measurements import Measurements
+from florence_train.memory import forget_peak, memory_advice
 from florence_train.model import (
     Florence,
     freeze_vision,
     load_florence,
+    question_losses,
     resolve_template,
     set_train_mode,
 )
@@ -49,7 +61,8 @@ COMPILED_LENGTH = 32
 
 @dataclass(frozen=True)
 class TrainResult:
-    """A run that ended: its directory, the steps done, the last step's loss, the last evaluation.
+    """A run that ended: its directory, the steps done, the last loss in its log, and the last
+    evaluation; None where there was none, or no evaluation since the run was resumed.
 
     `ended` says why: every step was done, no evaluation was better for `patience` of them, a signal
     asked for it (then `--resume` goes on), or it was a dry run.
@@ -57,7 +70,7 @@ class TrainResult:
 
     directory: Path
     steps: int
-    loss: float
+    loss: float | None
     evaluation: Evaluation | None
     ended: Literal["finished", "early", "interrupted", "rehearsed"]
 
@@ -68,15 +81,18 @@ def train(config: TrainConfig) -> TrainResult:
     The model that stays is the best by the evaluator's metric where there is an evaluation set,
     else the last. All processes of a launch call this. Raises `InputError` for what cannot be used:
     data without a usable question, a model without weights, a template other than the checkpoint's,
-    a directory that holds another run.
+    a directory that holds another run; and `TrainingError` for what only shows on the way.
     """
     # Set up: the model, the data, the plan of all steps.
+    _refuse_missing_trackers(config)
     accelerator = Accelerator(
         mixed_precision=mixed_precision(config.precision),
         log_with=list(config.track) or None,
         project_dir=config.out,
+        kwargs_handlers=[GradScalerKwargs(init_scale=_first_scale(config.batch_size))],
     )
     _refuse_unsupported(accelerator)
+    checkpoint = run.find_checkpoint(config) if accelerator.is_main_process else None
     device, rank, world = accelerator.device, accelerator.process_index, accelerator.num_processes
     tell = accelerator.print
     set_seed(config.seed)
@@ -89,12 +105,18 @@ def train(config: TrainConfig) -> TrainResult:
         found.groups, config.batch_size, config.seed, config.weights or None, config.page_questions
     )
     per_epoch = len(plan.epoch(0))
-    steps = [step for epoch in range(config.epochs) for step in plan.epoch(epoch)]
-    steps = steps[: config.max_steps]
-    for reason, count in found.left_out.items():
-        tell(f"{count} questions left out: {reason}")
+    steps = _steps(plan, config)
+    eval_every, save_every = config.eval_every or per_epoch, config.save_every or per_epoch
+    for reason, number in found.left_out.items():
+        tell(f"{number} questions left out: {reason}")
     if found.shortened:
         tell(f"{found.shortened} questions shortened to fit {florence.max_prompt_tokens} tokens")
+    tell(f"{sum(map(_questions, steps))} questions in {len(steps)} steps, {per_epoch} an epoch")
+    if config.warmup_steps >= len(steps):
+        highest = _rate(len(steps) - 1, config.warmup_steps, len(steps))
+        tell(
+            f"warning: the warm-up is as long as the run, whose rate reaches {highest:.0%} of --lr"
+        )
     evaluator = None
     if config.eval_data:
         eval_reader, eval_found = _data(config.eval_data, config, florence)
@@ -104,28 +126,46 @@ def train(config: TrainConfig) -> TrainResult:
         )
         if overlap := found.overlap(eval_found):
             tell(f"warning: {overlap}")
+    images = found.images | (eval_found.images if config.eval_data else set())
+    caches = config.cache_features and not _trains(florence.model.model.vision_tower)
+    kept_bytes = _features_bytes(florence, images) if caches else 0
 
     # Check, before anything is written.
-    probe = reader.batch(pack(steps[0], PROBE_QUESTIONS)[0]).to(device)
-    for line in check_start(florence, probe):
-        tell(f"check: {line}")
+    if config.checkpoint_activations:
+        checkpoint_activations(florence.model)
+    probe = reader.batch(pack(steps[0], min(PROBE_QUESTIONS, config.max_questions))[0])
+    with memory_advice(config, device):
+        for line in check_start(florence, probe.to(device)):
+            tell(f"check: {line}")
     _tune(florence, config)
+    forget_peak(device)
     if config.dry_run:
-        rehearsal = rehearse(config, accelerator, florence, reader, steps, found.longest)
+        parts = [_share(step, rank, world, config.max_questions).parts for step in steps]
+        rehearsal = rehearse(
+            config,
+            accelerator,
+            florence,
+            reader,
+            parts,
+            found.longest,
+            per_epoch,
+            evaluator,
+            kept_bytes,
+        )
         for line in rehearsal.lines(config):
             tell(line)
-        return TrainResult(Path(config.out), 0, float("nan"), None, "rehearsed")
+        return TrainResult(Path(config.out), 0, None, None, "rehearsed")
 
     # Begin, or go on where a checkpoint was written.
-    checkpoint = run.open_run(config) if accelerator.is_main_process else None
+    if accelerator.is_main_process:
+        run.open_run(config)
     checkpoint = gather_object([checkpoint])[0]
     directory = Path(config.out)
     accelerator.init_trackers("tracking", config=config.flat())
-    if config.cache_features and not _trains(florence.model.model.vision_tower):
-        images = found.images | (eval_found.images if config.eval_data else set())
+    if caches:
+        tell(f"features of {len(images)} pages will take {kept_bytes / 1e9:.2f} GB")
         with accelerator.main_process_first():
             cache = _open_cache(directory / run.FEATURES, florence, sorted(images), accelerator)
-        tell(f"features of {len(cache)} pages are kept: {cache.size_bytes / 1e9:.2f} GB")
         florence = replace(florence, cache=cache)
         reader = replace(reader, collate=replace(reader.collate, cache=cache))
         if evaluator is not None:
@@ -139,28 +179,69 @@ def train(config: TrainConfig) -> TrainResult:
     )
     grouped, prepared = accelerator.prepare(florence.grouped, optimizer)
     set_seed(config.seed + rank)
-    progress = Progress()
+    progress, window = Progress(), Measurements()
     if checkpoint is not None:
-        progress, note = load_checkpoint(checkpoint, accelerator, grouped, optimizer)
+        progress, window, note = load_checkpoint(checkpoint, accelerator, grouped, optimizer)
         tell(f"resumed at step {progress.step}" + (f"; {note}" if note else ""))
+    elif config.resume:
+        tell(f"no checkpoint in {directory} yet: the run begins")
+    if accelerator.is_main_process:
+        run.forget_after(directory, progress)
 
-    # Step. What a step measured is read one step later, so that the device never waits for it.
-    shares = [_share(step, rank, world, config.max_questions) for step in steps[progress.step :]]
+    # What a step measured is read one step later, so that the device never waits for it.
+    begun, saved = progress.step, progress.step
+    shares = [_share(step, rank, world, config.max_questions) for step in steps[begun:]]
     batches = reader.batches([part for share in shares for part in share.parts])
-    eval_every, save_every = config.eval_every or per_epoch, config.save_every or per_epoch
     evaluation: Evaluation | None = None
-    ended: Literal["finished", "early", "interrupted"] = "finished"
-    if _is_out_of_patience(config, progress):
-        shares, ended = [], "early"
+    ended: Literal["finished", "early", "interrupted"] | None = None
     with (
         StopRequest() as stop,
-        Recorder(config, accelerator, florence, progress, len(steps)) as recorder,
-        memory_advice(config),
+        Recorder(config, accelerator, florence, progress, window, len(steps)) as recorder,
+        memory_advice(config, device),
     ):
-        for number, share in enumerate(shares, start=progress.step + 1):
+        for done in range(begun, len(steps) + 1):
+            # Evaluate and save what the steps until here have made.
+            last = done == len(steps)
+            due = progress.evaluated < done and (done % eval_every == 0 or last)
+            if evaluator is not None and due:
+                recorder.flush()
+                if not recorder.stop_requested:
+                    evaluation = evaluator(florence, accelerator, stop)
+                if recorder.stop_requested or evaluation is None:
+                    ended = "interrupted"  # and resumed with this evaluation
+                else:
+                    recorder.evaluated(done, evaluation)
+                    better = evaluation.is_better_than(progress.best)
+                    progress.evaluated = done
+                    progress.stale = 0 if better else progress.stale + 1
+                    if better:
+                        progress.best = evaluation.score
+                    if better and config.keep_best:
+                        run.save_model(directory, florence, accelerator)
+                        run.save_scores(directory, evaluation.scores, evaluator.page, accelerator)
+            if ended is None:
+                ended = _ending(config, progress, last, recorder.stop_requested)
+            if done > saved and (done % save_every == 0 or ended is not None):
+                recorder.flush()
+                if ended == "early":
+                    recorder.write()
+                # The weights before a step without a finite gradient may be at fault.
+                if not recorder.skipped_in_a_row or (last and not recorder.in_trouble):
+                    if evaluator is None or not config.keep_best:
+                        run.save_model(directory, florence, accelerator)
+                    save_checkpoint(
+                        *(directory, accelerator, grouped, optimizer, progress, recorder.window),
+                        config.keep_last,
+                    )
+                    saved = done
+            if ended is not None:
+                break
+
+            # Step.
+            share = shares[done - begun]
             set_train_mode(florence.model)
             for group in optimizer.param_groups:
-                group["lr"] = config.lr * _rate(number - 1, config.warmup_steps, len(steps))
+                group["lr"] = config.lr * _rate(done, config.warmup_steps, len(steps))
             watch = Stopwatch(device)
             watch.mark()
             asked = []
@@ -184,35 +265,10 @@ def train(config: TrainConfig) -> TrainResult:
             prepared.step()
             prepared.zero_grad()
             watch.mark()
-            questions = sum(len(group.questions) for group in steps[number - 1])
-            recorder.add(Step(number, questions, asked, counts, norm, group["lr"], watch))
-
-            last = number == len(steps)
-            if recorder.stop_requested:
-                ended = "interrupted"
-            if evaluator is not None and (number % eval_every == 0 or last):
-                recorder.flush()
-                evaluation = evaluator(florence, accelerator)
-                recorder.evaluated(number, evaluation)
-                better = progress.best is None or evaluation.score > progress.best
-                progress.stale = 0 if better else progress.stale + 1
-                if better:
-                    progress.best = evaluation.score
-                if better and config.keep_best:
-                    run.save_model(directory, florence, accelerator)
-                    run.save_scores(directory, evaluation.scores, evaluator.page, accelerator)
-                if _is_out_of_patience(config, progress):
-                    ended = "early"
-            if number % save_every == 0 or last or ended != "finished":
-                recorder.flush()
-                if evaluator is None or not config.keep_best:
-                    run.save_model(directory, florence, accelerator)
-                save_checkpoint(
-                    directory, accelerator, grouped, optimizer, progress, config.keep_last
-                )
-            if ended != "finished":
-                break
-        recorder.flush()
+            questions = _questions(steps[done])
+            recorder.add(Step(done + 1, questions, asked, counts, norm, group["lr"], watch))
+        assert ended is not None
+        recorder.close(ended)
 
     # See that what was frozen is what it was.
     if fingerprints(frozen) != before:
@@ -222,8 +278,22 @@ def train(config: TrainConfig) -> TrainResult:
     if ended == "interrupted":
         tell(f"stopped at step {progress.step}; go on with the same options and --resume")
     else:
-        tell(f"{progress.step} steps, loss {recorder.loss:.4f}; the model is in {directory}/model")
-    return TrainResult(directory, progress.step, recorder.loss, evaluation, ended)
+        loss = "none" if progress.loss is None else f"{progress.loss:.4f}"
+        tell(f"{progress.step} steps, loss {loss}; the model is in {directory}/model")
+    return TrainResult(directory, progress.step, progress.loss, evaluation, ended)
+
+
+def _refuse_missing_trackers(config: TrainConfig) -> None:
+    """Refuse a tracker whose package is not there; accelerate would go on without it."""
+    for name in config.track:
+        if find_spec(name) is None:
+            raise InputError(f"--track {name}: the package {name} is not installed")
+
+
+def _first_scale(batch_size: int) -> float:
+    """Where a float16 loss scale begins. The usual 2¹⁶ is for a mean; the loss here is a sum over
+    the tokens of a step, some 16 a question."""
+    return 2.0 ** (16 - ceil(log2(16 * batch_size)))
 
 
 def _refuse_unsupported(accelerator: Accelerator) -> None:
@@ -263,10 +333,9 @@ def _model(config: TrainConfig) -> Florence:
 
 
 def _tune(florence: Florence, config: TrainConfig) -> None:
-    """How the model computes, which changes nothing of what it computes."""
+    """How the model computes, which changes nothing of what it computes. Not before the checks,
+    which are in float32: flash-attn computes in half precision only."""
     set_attention(florence.model, config.attn)
-    if config.checkpoint_activations:
-        checkpoint_activations(florence.model)
     if config.compile:
         parts = florence.model.model
         for part in (
@@ -291,12 +360,38 @@ def _data(
     return PageReader(samples, template, collator, limit, config.workers), found
 
 
-def _is_out_of_patience(config: TrainConfig, progress: Progress) -> bool:
-    return config.patience is not None and progress.stale >= config.patience
+def _steps(plan: Plan, config: TrainConfig) -> list[Groups]:
+    """All steps of a run: those of its epochs, or as many as it says."""
+    if config.max_steps is None:
+        return [step for epoch in range(config.epochs) for step in plan.epoch(epoch)]
+    endless = (step for epoch in count() for step in plan.epoch(epoch))
+    return list(islice(endless, config.max_steps))
+
+
+def _questions(step: Groups) -> int:
+    return sum(len(group.questions) for group in step)
+
+
+def _ending(
+    config: TrainConfig, progress: Progress, last: bool, stop_requested: bool
+) -> Literal["finished", "early", "interrupted"] | None:
+    """Why a run ends here, if it does."""
+    if last:
+        return "finished"
+    if config.patience is not None and progress.stale >= config.patience:
+        return "early"
+    return "interrupted" if stop_requested else None
 
 
 def _trains(module: nn.Module) -> bool:
     return any(parameter.requires_grad for parameter in module.parameters())
+
+
+def _features_bytes(florence: Florence, images: Set[str]) -> int:
+    """What the features of some pages take on the disk."""
+    projected = not _trains(florence.model.model.multi_modal_projector)
+    shape = feature_shape(florence.model, florence.collator.image_size, projected)
+    return features_bytes(sorted(images), shape)
 
 
 def _open_cache(

@@ -10,8 +10,8 @@ import torch
 from florence_data import InputError, SampleSet
 from florence_data.prompts import prompt_template
 from florence_train.batches import Batch, Group, PageReader
-from florence_train.checks import check_start, question_losses
-from florence_train.model import Florence, GroupedFlorence, load_florence
+from florence_train.checks import check_start
+from florence_train.model import Florence, GroupedFlorence, load_florence, question_losses
 
 
 @pytest.fixture

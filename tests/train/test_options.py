@@ -94,7 +94,7 @@ def test_sets_are_mixed_by_weight_and_their_losses_logged_apart(
     lines = [json.loads(x) for x in (Path(mixed.out) / "log.jsonl").read_text().splitlines()]
     assert any({"loss/test", "loss/other"} <= line.keys() for line in lines)
     # Twelve pages an epoch, four of the first set and eight of the second.
-    assert sum(line["pages"] for line in lines) == 3 * 12
+    assert sum(line.get("pages", 0) for line in lines) == 3 * 12
 
 
 def test_the_last_model_stays_where_the_best_is_not_asked_for(config: TrainConfig) -> None:
@@ -140,3 +140,7 @@ def test_tensorboard_has_the_numbers_and_the_pages(config: TrainConfig) -> None:
     assert {"loss", "lr", "questions_per_second", "eval_score"} <= set(found.Tags()["scalars"])
     assert len(found.Scalars("loss")) == 8
     assert len(found.Tags()["images"]) == 5
+    assert "memory_gb" in found.Tags()["scalars"]
+    told = found.Tensors("answers/text_summary")[-1].tensor_proto.string_val[0].decode()
+    assert told.startswith("| question | prediction | reference |")
+    assert len(told.splitlines()) == 2 + 5

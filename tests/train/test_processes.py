@@ -42,7 +42,10 @@ def launch(
 
 
 def log(run: Path) -> list[dict[str, float]]:
-    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    """Its lines but the last, which says that the run ended."""
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    assert lines.pop()["ended"] == "finished"
+    return lines
 
 
 def test_two_processes_have_the_losses_of_one(
