@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from florence_eval import captions, choices, structured, text_metrics
 from florence_eval.errors import InputError
 from florence_eval.relaxed import relaxed_accuracy
+from florence_eval.similarity import without_final_period
 from florence_eval.vqa import vqa_accuracy
 
 OfOneQuestion = Callable[..., float]
@@ -36,7 +37,7 @@ ERROR_RATES = ("cer", "wer")
 
 _FINAL_ANSWER = re.compile(r".*\banswer(?:\s+is|\s*:)\s*:?\s*", re.IGNORECASE | re.DOTALL)
 _REWRITES: dict[str, Callable[[str], str]] = {
-    "strip_period": lambda text: text.rstrip().removesuffix("."),
+    "strip_period": without_final_period,
     "final_answer": lambda text: _FINAL_ANSWER.sub("", text, count=1).strip(),
 }
 

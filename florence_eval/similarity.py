@@ -80,7 +80,7 @@ class Variant:
         elif self.unicode == "nfkc":
             text = unicodedata.normalize("NFKC", text)
         if self.strip_period:
-            text = text.rstrip().removesuffix(".")
+            text = without_final_period(text)
         if self.coerce_numbers:
             text = canonical_number(text) or text
         return text
@@ -132,6 +132,12 @@ def anls(
 def nls(prediction: str, answers: Sequence[str], *, variant: str | Variant = "official") -> float:
     """`anls` without the threshold: the normalised similarity to the nearest answer, in [0, 1]."""
     return _similarity(prediction, answers, Variant.parse(variant))
+
+
+def without_final_period(text: str) -> str:
+    """`text` without one final "." and the white space after it; as it stands where it has none."""
+    bare = text.rstrip()
+    return bare[:-1] if bare.endswith(".") else text
 
 
 def check_answers(prediction: object, answers: object) -> None:

@@ -34,9 +34,9 @@ def vqa_accuracy(
 ) -> float:
     """The mean over annotators of min(1, others who gave the prediction / 3), in [0, 1].
 
-    Each annotator is left out in turn, as the official script does. It normalises (punctuation,
-    articles, number words, contractions) the prediction, and the answers, only where the annotators
-    disagree.
+    Each annotator is left out in turn, as the official script does (VQA v2's `vqaEval.py`). It
+    normalises (punctuation, articles, number words, contractions) the prediction and the answers
+    only where the annotators disagree; white space around an answer is no disagreement.
 
     evalai: normalise always, and drop commas, question marks and possessives first: the EvalAI
         server's way, which TextVQA's published numbers use.
@@ -55,7 +55,7 @@ def vqa_accuracy(
     accepted = [_one_line(answer) for answer in answers]
     if evalai:
         predicted, *accepted = map(evalai_normalised, [predicted, *accepted])
-    elif len(set(answers)) > 1 or any_answer:
+    elif len(set(accepted)) > 1 or any_answer:
         predicted, *accepted = map(normalised, [predicted, *accepted])
     matches = accepted.count(predicted)
     if any_answer:
