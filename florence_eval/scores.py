@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -16,15 +17,15 @@ from numpy.typing import NDArray
 
 from florence_eval import arrow_columns
 from florence_eval.categories import CATEGORIES
-from florence_eval.errors import InputError
+from florence_eval.errors import InputError, one_line, quoted
 from florence_eval.halves import tabulate_large
-from florence_eval.metrics import Metric, corpus_error_rate
-from florence_eval.predictions import OnBadLine, OnMissing, SkippedLine
+from florence_eval.metrics import NAMES, Metric, corpus_error_rate
+from florence_eval.predictions import OnBadLine, OnMissing, Predictions, SkippedLine
 from florence_eval.reading import read
 from florence_eval.similarity import Variant
 from florence_eval.slices import Slice, sliced
 from florence_eval.statistics import RESAMPLES, Estimate, document_codes, estimate
-from florence_eval.tabulation import COLUMNS, tabulate
+from florence_eval.tabulation import COLUMNS, tabulate, unscorable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -255,14 +256,19 @@ class Scores:
 
     def _corpus_rate(self, metric: Metric) -> float:
         rows = self.rows.filter(self.rows[str(metric)].is_valid())
-        return corpus_error_rate(
-            metric, rows["prediction"].to_pylist(), rows["answers"].to_pylist()
-        )
+        missing = frozenset(self.missing)
+        predictions = [
+            None if identity in missing else prediction
+            for identity, prediction in zip(
+                rows["question_id"].to_pylist(), rows["prediction"].to_pylist(), strict=True
+            )
+        ]
+        return corpus_error_rate(metric, predictions, rows["answers"].to_pylist())
 
 
 def score(
     predictions: Path | str | pd.DataFrame,
-    references: Path | str | None = None,
+    references: Path | str | pd.DataFrame | None = None,
     *,
     metric: str | Sequence[str] = "auto",
     variant: str | Variant = "official",
@@ -274,46 +280,103 @@ def score(
 
     predictions: own JSONL, an RRC submission, an lmms-eval sample log or a VLMEvalKit table; or a
         DataFrame with the keys of a prediction as columns.
-    references: a file with the answers, where the predictions don't carry them: own JSONL or an RRC
-        ground truth.
+    references: a file or DataFrame with the answers, where the predictions don't carry them: own
+        JSONL, an RRC ground truth or any of the above. What else it says of a question (`doc_id`,
+        `metric`, `columns` …) is used where the predictions don't say it.
     metric: "auto", the standard metric of each question's source (ANLS where that is unknown), or
         one or more names of `florence_eval.metrics`, the first of which is the headline.
     variant: of ANLS: official, paper or seed, with switches ("official+strip_period").
-    columns: further keys to carry into the table, to slice by.
+    columns: further keys to carry into the table, to slice by; the name of a metric is that
+        metric's column.
     on_missing: what to do about references without a prediction: "error", or score them "zero".
-    on_bad_line: what to do about a line that can't be read: "error", or "skip" and list it.
+    on_bad_line: what to do about a line that can't be read, or that its metric can't score:
+        "error", or "skip" and list it.
 
     Raises `InputError` for everything that cannot be scored as it stands.
     """
+    _check_option("on_missing", on_missing, get_args(OnMissing))
+    _check_option("on_bad_line", on_bad_line, get_args(OnBadLine))
     asked = (metric,) if isinstance(metric, str) else tuple(metric)
     metrics = None if asked == ("auto",) else [Metric.parse(name) for name in asked]
     if metrics == []:
         raise InputError("metric: at least one name is expected, found none")
     chosen = Variant.parse(variant)
-    extra = [column for column in columns if column not in COLUMNS]
-    if isinstance(predictions, str):
-        predictions = Path(predictions)
-    if isinstance(references, str):
-        references = Path(references)
-    name = str(predictions) if isinstance(predictions, Path) else "predictions"
+    extra = _further_columns(columns)
+    predictions = _file_or_frame("predictions", predictions)
+    references = None if references is None else _file_or_frame("references", references)
+    name = one_line(str(predictions)) if isinstance(predictions, Path) else "predictions"
     if isinstance(predictions, Path) and references is None:
         rows = tabulate_large(predictions, metrics, chosen, extra)
         if rows is not None:
-            _check_columns(rows, extra, name)
+            _check_columns(rows, columns, name)
             return Scores(rows, chosen, asked, name=name)
     found = read(
         predictions, references, columns=extra, on_missing=on_missing, on_bad_line=on_bad_line
     )
+    found = _scorable(found, metrics, on_bad_line)
     rows = tabulate(found, metrics, chosen)
-    _check_columns(rows, extra, name)
+    _check_columns(rows, columns, name)
     missing = tuple(rows["question_id"][row].as_py() for row in found.missing)
     return Scores(rows, chosen, asked, missing, found.skipped, name)
 
 
+def _check_option(name: str, value: object, accepted: Sequence[str]) -> None:
+    if value not in accepted:
+        raise InputError(f"{name}: {' or '.join(accepted)} is accepted, found {quoted(value)}")
+
+
+def _file_or_frame(name: str, given: Any) -> Path | pd.DataFrame:
+    if isinstance(given, (str, os.PathLike)):
+        return Path(given)
+    # A DataFrame cannot be there without the module that makes it, which takes long to import.
+    pandas = sys.modules.get("pandas")
+    if pandas is None or not isinstance(given, pandas.DataFrame):
+        found = f"the {type(given).__name__} {quoted(given)}"
+        raise InputError(f"{name}: a path or a pandas DataFrame is expected, found {found}")
+    frame: pd.DataFrame = given
+    return frame
+
+
+def _further_columns(columns: Sequence[str]) -> list[str]:
+    """The columns that are keys of the predictions: neither the table's own nor a metric's."""
+    if "variant" in columns:
+        raise InputError(
+            "column: 'variant' is the name of the variant of ANLS in every output; give the key "
+            "another name"
+        )
+    return [column for column in columns if column not in COLUMNS and not _names_metric(column)]
+
+
+def _names_metric(column: str) -> bool:
+    return column.partition("+")[0] in NAMES
+
+
+def _scorable(
+    predictions: Predictions, metrics: Sequence[Metric] | None, on_bad_line: OnBadLine
+) -> Predictions:
+    """The predictions that can be scored. Raises `InputError` for the first that cannot, unless
+    such ones are to be skipped and others are left."""
+    problems = unscorable(predictions, metrics)
+    if not problems:
+        return predictions
+    if on_bad_line == "error" or len(problems) == len(predictions.rows):
+        position, problem = next(iter(problems.items()))
+        identity = predictions.column("question_id")[position].as_py()
+        raise InputError(f"{predictions.place(position)}: question {quoted(identity)}: {problem}")
+    return predictions.without(problems)
+
+
 def _check_columns(rows: pa.Table, columns: Sequence[str], name: str) -> None:
+    """Raises `InputError` for a column asked for that says nothing."""
     for column in columns:
+        if column in COLUMNS:
+            continue
+        if column not in rows.column_names:
+            raise InputError(
+                f"column: {quoted(column)} is a metric that was not computed; ask for it by metric"
+            )
         if rows[column].null_count == len(rows):
-            raise InputError(f"column: {column!r} is in no prediction of {name}")
+            raise InputError(f"column: {quoted(column)} is in no prediction of {name}")
 
 
 def _frame(rows: pa.Table) -> pd.DataFrame:

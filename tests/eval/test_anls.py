@@ -193,7 +193,7 @@ def test_what_is_no_prediction_or_answers_is_refused(
 @pytest.mark.parametrize(
     "variant",
     ["offical", "official+nonsense", "official+tie=maybe", "official+threshold=x",
-     "official+threshold=2", "official+fold_case=perhaps"],
+     "official+threshold=2", "official+fold_case=perhaps", "official+tie=keep+tie=drop"],
 )  # fmt: skip
 def test_unknown_variants_and_switches_are_refused(variant: str) -> None:
     with pytest.raises(InputError):

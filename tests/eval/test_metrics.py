@@ -295,7 +295,9 @@ def test_a_metrics_name_reads_back(name: str) -> None:
     assert str(Metric.parse(name)) == name
 
 
-@pytest.mark.parametrize("name", ["f1", "anls+strip_period", "cer+thousands", ""])
+@pytest.mark.parametrize(
+    "name", ["f1", "anls+strip_period", "cer+thousands", "cer+strip_period+strip_period", ""]
+)
 def test_unknown_metrics_and_switches_are_refused(name: str) -> None:
     with pytest.raises(InputError, match="metric"):
         Metric.parse(name)

@@ -111,6 +111,25 @@ def test_metrics_asked_for_are_columns_and_the_first_is_the_headline() -> None:
         found.estimate("wer")
 
 
+def test_the_name_of_a_metric_is_its_column_whatever_the_file_says(tmp_path: Path) -> None:
+    path = tmp_path / "p.jsonl"
+    row = {"question_id": 1, "prediction": "abcx", "answers": ["abcd"], "cer": 9, "variant": "x"}
+    path.write_text(json.dumps(row), encoding="utf-8")
+    for source in (path, pd.DataFrame([row])):
+        found = score(source, metric=["anls", "cer"], columns=["cer"])
+        assert found.column("cer") == [0.25]
+        with pytest.raises(InputError, match="'cer' is a metric that was not computed"):
+            score(source, columns=["cer"])
+        with pytest.raises(InputError, match="'variant' is the name of the variant"):
+            score(source, columns=["variant"])
+
+
+@pytest.mark.parametrize("metric", [["auto", "cer"], ["cer", "auto"], "auto+strip_period"])
+def test_auto_stands_alone(metric: str | list[str]) -> None:
+    with pytest.raises(InputError, match=r"auto .* stands alone"):
+        score(frame([{"prediction": "a"}]), metric=metric)
+
+
 def test_auto_takes_the_standard_metric_of_each_source() -> None:
     found = score(
         frame(
@@ -141,14 +160,68 @@ def test_an_unknown_metric_in_a_row_is_an_error() -> None:
 
 def test_every_subset_of_the_cauldron_has_a_metric(shared_data: Path) -> None:
     with (shared_data / "cauldron" / "subsets.csv").open(encoding="utf-8") as file:
-        names = [row["subset"] for row in csv.DictReader(file)]
-    assert list(SUBSETS) == names
-    assert len(names) == 50
-    for name in names:
-        Metric.parse(standard_metric(name, 10))
+        rows = list(csv.DictReader(file))
+    assert list(SUBSETS) == [row["subset"] for row in rows] == sorted(STANDARD)
+    assert len(rows) == 50
+    # What the table calls the standard metrics that it read in code or papers.
+    called = {
+        "MC exact match": "multiple_choice",
+        "relaxed accuracy 5% (human/augmented split)": "relaxed_accuracy",
+        "ANLS (tau 0.5)": "anls",
+        "ANLS in lmms-eval (accuracy in paper)": "anls",
+        "ANLS": "anls",
+        "exact match (lower+strip)": "exact_match",
+        "VQA accuracy": "vqa_accuracy",
+        "VQA accuracy (10 answers)": "vqa_accuracy",
+        "VQA accuracy with EvalAI normaliser": "vqa_accuracy+evalai",
+        "denotation accuracy": "exact_match",
+        "CIDEr": "cider",
+    }
+    sure = [row for row in rows if row["metric_basis"] in ("read in code or docs", "definition")]
+    assert len(sure) == 13
+    for row in sure:
+        assert standard_metric(row["subset"], 10) == called[row["standard_metric"]]
+
+
+# What docs/evaluation.md says that `auto` takes.
+STANDARD = {
+    subset: metric
+    for metric, subsets in {
+        "anls": "docvqa iconqa infographic_vqa st_vqa",
+        "cer": "iam rendered_text",
+        "cider": "chart2text localized_narratives mimic_cgd screen2words spot_the_diff textcaps "
+        "vistext visualmrc",
+        "exact_match": "clevr clevr_math cocoqa dvqa figureqa hateful_memes mapqa nlvr2 ocrvqa "
+        "robut_sqa robut_wikisql robut_wtq tallyqa vqarad vsr",
+        "exact_match+final_answer": "finqa hitab multihiertt tabmwp",
+        "multiple_choice": "ai2d aokvqa intergps raven scienceqa tqa visual7w",
+        "nls": "datikz diagram_image_to_text websight",
+        "relaxed_accuracy": "chartqa plotqa",
+        "relaxed_accuracy+final_answer": "geomverse",
+        "token_f1+final_answer": "tat_qa",
+        "vqa_accuracy": "okvqa vqav2",
+        "vqa_accuracy+evalai": "textvqa",
+    }.items()
+    for subset in subsets.split()
+}
+
+
+@pytest.mark.parametrize("subset", SUBSETS)
+def test_a_subset_has_the_metric_that_the_documents_say(subset: str) -> None:
+    assert standard_metric(f"cauldron/{subset}", 10) == STANDARD[subset]
+    Metric.parse(STANDARD[subset])
+
+
+@pytest.mark.parametrize(("answers", "further"), [(1, "+any_answer"), (3, "+any_answer"), (4, "")])
+def test_of_fewer_than_four_annotators_a_match_with_any_counts(answers: int, further: str) -> None:
+    assert standard_metric("vqav2", answers) == f"vqa_accuracy{further}"
+    assert standard_metric("textvqa", answers) == f"vqa_accuracy+evalai{further}"
+    assert standard_metric("docvqa", answers) == "anls"
 
 
 def test_slices_count_a_question_once_for_each_of_its_labels(scores: Scores) -> None:
+    found = score(frame([{"prediction": "abcd", "question_types": ["form", "form"]}]))
+    assert found.by("question_types")["questions"].tolist() == [1]
     table = scores.by("question_types").set_index("question_types")
     assert table["questions"].to_dict() == {"form": 2, "(none)": 1, "layout": 1}
     assert table["mean"].to_dict() == {"form": 0.875, "(none)": 0.0, "layout": 1.0}
@@ -233,6 +306,7 @@ def test_two_processes_give_the_table_of_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = large(tmp_path)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
     alone = score(path, columns=["page"])
     monkeypatch.setattr(halves, "WORTHWHILE_BYTES", 1)
     monkeypatch.setattr(halves, "_cores", lambda: 2)
@@ -247,10 +321,11 @@ def test_two_processes_give_the_table_of_one(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"question_id": 0}, "'0' is there twice"),
+        ({"question_id": 0}, ":400: question_id '0' is there twice, first in line 1"),
         ({"prediction": None}, ":400: prediction"),
-        ({"answers": None}, "question '399' has no answers"),
-        ({"metric": "nonsense"}, "'nonsense' is not one of"),
+        ({"answers": None}, ":400: question '399' has no answers"),
+        ({"metric": "nonsense"}, ":400: question '399': metric: 'nonsense' is not one of"),
+        ({"metric": "vqa_accuracy"}, ":400: question '399': .*found 2"),
     ],
 )
 def test_two_processes_report_what_one_does(

@@ -114,6 +114,11 @@ def test_without_a_difference_p_is_uniform() -> None:
     assert permutation_p_value(np.zeros(5)) == 1.0
 
 
+def test_the_p_value_counts_the_difference_seen_among_the_resamples() -> None:
+    # Of 2^60 flips two are as far from 0; no sample of a hundred has one of them.
+    assert permutation_p_value(np.ones(60), resamples=100) == 1 / 101
+
+
 def test_a_detectable_difference_is_found_four_times_in_five() -> None:
     generator = np.random.default_rng(11)
     error = 0.02
