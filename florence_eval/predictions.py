@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from florence_eval import arrow_columns
-from florence_eval.errors import InputError, quoted, shortened
+from florence_eval.errors import InputError, one_line, quoted, shortened
 
 OnBadLine = Literal["error", "skip"]
 OnMissing = Literal["error", "zero"]
@@ -151,7 +151,7 @@ def from_records(
         elif on_bad_line == "error":
             raise InputError(f"{source.at(number)}: {problem}")
         else:
-            skipped.append(SkippedLine(number, str(problem)))
+            skipped.append(SkippedLine(number, one_line(problem)))
     if not good and skipped:
         raise InputError(f"{source.at(skipped[0].line)}: {skipped[0].problem}")
     if not good:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +26,7 @@ from florence_eval.similarity import Variant
 from florence_eval.slices import Slice, sliced
 from florence_eval.statistics import RESAMPLES, Estimate, document_codes, estimate
 from florence_eval.tabulation import COLUMNS, tabulate, unscorable
+from florence_eval.writing import write_whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,9 +65,10 @@ class Scores:
         characters), similarity and anls (before and after the threshold, of `variant`), exact (the
         prediction equals an answer as it stands), category, image, metric and score (the headline's
         name and value), then a column for each further metric, null where it does not apply, and
-        for each column asked for.
+        for each column asked for. Like every table here it has the name of the variant in its
+        `attrs["variant"]`, which pandas keeps in copies and parquet.
         """
-        return _frame(self.rows)
+        return self._frame(self.rows)
 
     @property
     def documents_by(self) -> str:
@@ -80,9 +82,12 @@ class Scores:
 
     @property
     def headline(self) -> str:
-        """What `score` is the mean of: a metric's label, or "mixed" where `auto` took several."""
+        """What `score` is the mean of: a metric's label, or "mixed" where `auto` took several, with
+        the variant if one of them has it: "mixed (official)"."""
         names = self.metrics_taken
-        return self.label(names[0]) if len(names) == 1 else "mixed"
+        if len(names) == 1:
+            return self.label(names[0])
+        return f"mixed ({self.variant.name})" if {"anls", "nls"} & set(names) else "mixed"
 
     @cached_property
     def metrics_taken(self) -> list[str]:
@@ -155,15 +160,16 @@ class Scores:
 
     def reaches(self, least: float) -> bool:
         """Whether the headline score is at least `least` (for cer and wer: at most). Raises
-        `InputError` where a share is meant as a percentage."""
-        lower_is_better = {Metric.parse(name).lower_is_better for name in self.metrics_taken}
+        `InputError` unless that is from 0 to 1 (with cider: 10), as a percentage is not."""
+        metrics = [Metric.parse(name) for name in self.metrics_taken]
+        lower_is_better = {metric.lower_is_better for metric in metrics}
         if len(lower_is_better) > 1:
             raise InputError("fail_under: error rates and scores are mixed; name one metric")
-        if lower_is_better == {True}:
-            return self.score.mean <= least
-        if least > 1 and "cider" not in self.metrics_taken:
-            raise InputError(f"fail_under: a score from 0 to 1 is expected, found {least}")
-        return self.score.mean >= least
+        highest = 10 if any(metric.of_corpus for metric in metrics) else 1
+        if not 0 <= least <= highest:
+            kind = "an error rate" if lower_is_better == {True} else "a score"
+            raise InputError(f"fail_under: {kind} from 0 to {highest} is expected, found {least}")
+        return self.score.mean <= least if lower_is_better == {True} else self.score.mean >= least
 
     def slices(self, column: str, *, seed: int = 0) -> list[Slice]:
         """The headline score of each label of a column, by number of questions.
@@ -179,6 +185,7 @@ class Scores:
 
         rows = [{column: each.label, **asdict(each.estimate)} for each in self.slices(column)]
         frame: pd.DataFrame = pd.DataFrame(rows)
+        frame.attrs["variant"] = self.variant.name
         return frame
 
     def errors(self, category: str) -> pd.DataFrame:
@@ -186,7 +193,8 @@ class Scores:
         if category not in CATEGORIES:
             raise InputError(f"category: {category!r} is not one of {', '.join(CATEGORIES)}")
         codes = arrow_columns.to_numpy(self.rows["category"])
-        return _frame(self.rows.take(_rows(np.flatnonzero(codes == CATEGORIES.index(category)))))
+        chosen = np.flatnonzero(codes == CATEGORIES.index(category))
+        return self._frame(self.rows.take(_rows(chosen)))
 
     def worst(self, n: int = 20) -> pd.DataFrame:
         """The `n` rows of `table` with the worst scores, the least similar first among equals."""
@@ -194,15 +202,31 @@ class Scores:
         lower_is_better = np.array([Metric.parse(name).lower_is_better for name in metrics])
         badness = np.where(lower_is_better, self.values("score"), -self.values("score"))
         order = np.lexsort((self.values("similarity"), -badness))
-        return _frame(self.rows.take(_rows(order[:n])))
+        return self._frame(self.rows.take(_rows(order[:n])))
+
+    def _frame(self, rows: pa.Table) -> pd.DataFrame:
+        """Some of `rows` for pandas, as `table` is."""
+        import pandas as pd
+
+        def types(kind: pa.DataType) -> Any:
+            return pd.ArrowDtype(kind) if pa.types.is_list(kind) else None
+
+        frame: pd.DataFrame = rows.to_pandas(types_mapper=types)
+        frame.attrs["variant"] = self.variant.name
+        return frame
 
     def to_parquet(self, path: Path | str) -> None:
         """Writes the table; the variant and the summary go into the file's metadata."""
         import pyarrow.parquet as pq
 
-        described = {"doc_id": self.documents_by, "florence_eval": json.dumps(self.summary)}
+        described = {
+            "doc_id": self.documents_by,
+            "florence_eval": json.dumps(self.summary, allow_nan=False),
+            # What pandas reads into the table's `attrs`.
+            "PANDAS_ATTRS": json.dumps({"variant": self.variant.name}),
+        }
         table = self.rows.replace_schema_metadata(described)
-        _write(Path(path), lambda part: pq.write_table(table, part))
+        write_whole(Path(path), lambda file: pq.write_table(table, file))
 
     def to_csv(self, path: Path | str) -> None:
         """Writes the table as CSV, with its lists as JSON.
@@ -216,12 +240,12 @@ class Scores:
         columns = {name: _csv_column(self.rows[name]) for name in self.rows.column_names}
         columns["variant"] = arrow_columns.strings([self.variant.name] * len(self))
         table = pa.table(columns)
-        _write(Path(path), lambda part: pyarrow.csv.write_csv(table, part))
+        write_whole(Path(path), lambda file: pyarrow.csv.write_csv(table, file))
 
     def to_json(self, path: Path | str) -> None:
-        """Writes the summary."""
-        text = json.dumps(self.summary, indent=2, ensure_ascii=False) + "\n"
-        _write(Path(path), lambda part: part.write_text(text, encoding="utf-8"))
+        """Writes the summary alone, without the rows: `to_parquet` and `to_csv` write those."""
+        text = json.dumps(self.summary, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        write_whole(Path(path), lambda file: file.write(text.encode()))
 
     def write(self, folder: Path | str) -> None:
         """Writes table.parquet, table.csv and summary.json, replacing older ones. Raises
@@ -229,8 +253,9 @@ class Scores:
         folder = Path(folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"{folder}: a folder is expected: {error.strerror}") from None
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise InputError(f"{folder}: a folder is expected: {reason}") from None
         self.to_parquet(folder / "table.parquet")
         self.to_csv(folder / "table.csv")
         self.to_json(folder / "summary.json")
@@ -379,16 +404,6 @@ def _check_columns(rows: pa.Table, columns: Sequence[str], name: str) -> None:
             raise InputError(f"column: {quoted(column)} is in no prediction of {name}")
 
 
-def _frame(rows: pa.Table) -> pd.DataFrame:
-    import pandas as pd
-
-    def types(kind: pa.DataType) -> Any:
-        return pd.ArrowDtype(kind) if pa.types.is_list(kind) else None
-
-    frame: pd.DataFrame = rows.to_pandas(types_mapper=types)
-    return frame
-
-
 def _rows(positions: NDArray[np.int64]) -> pa.Array:
     return arrow_columns.numbers(positions.astype(np.int32))
 
@@ -405,15 +420,3 @@ def _csv_column(column: pa.ChunkedArray) -> pa.Array:
     return arrow_columns.strings(
         [f"'{cell}" if cell and cell[0] in _ESCAPED else cell for cell in cells]
     )
-
-
-def _write(path: Path, write: Callable[[Path], object]) -> None:
-    """Writes beside the path and moves the file there, so that no half of one is ever seen."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        write(part)
-        part.replace(path)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from None
-    finally:
-        part.unlink(missing_ok=True)

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from florence_eval import CATEGORIES, InputError, Scores, anls, halves, score
+from florence_eval import CATEGORIES, InputError, Scores, anls, compare, halves, score
 from florence_eval.metrics import Metric
 from florence_eval.subsets import SUBSETS, standard_metric
 
@@ -102,6 +102,29 @@ def test_the_variant_is_named_with_every_number() -> None:
     assert found.score.mean == 0.0
 
 
+def test_every_dataframe_names_the_variant_and_pandas_keeps_it(
+    scores: Scores, tmp_path: Path
+) -> None:
+    comparison = compare(scores, scores)
+    frames = [scores.table, scores.by("question_types"), scores.errors("wrong"), scores.worst(1)]
+    for table in [*frames, comparison.flipped]:
+        assert table.attrs["variant"] == "official"
+        assert table.copy().attrs["variant"] == "official"
+    scores.by("question_types").to_parquet(tmp_path / "by_pandas.parquet")
+    scores.to_parquet(tmp_path / "table.parquet")
+    for name in ("by_pandas.parquet", "table.parquet"):
+        assert pd.read_parquet(tmp_path / name).attrs["variant"] == "official"
+
+
+@pytest.mark.parametrize("metric", ["anls", "cer"])
+@pytest.mark.parametrize("least", [5, 1.01, -0.1, float("nan"), float("inf")])
+def test_the_score_to_reach_is_a_share(scores: Scores, metric: str, least: float) -> None:
+    found = score(scores.table, metric=metric)
+    with pytest.raises(InputError, match=r"from 0 to 1 is expected, found"):
+        found.reaches(least)
+    assert found.reaches(0.5)
+
+
 def test_metrics_asked_for_are_columns_and_the_first_is_the_headline() -> None:
     found = score(frame([{"prediction": "ABCD"}]), metric=["exact_match", "cer"])
     assert found.table.loc[0, ["anls", "exact_match", "cer", "score"]].tolist() == [1, 1, 1, 1]
@@ -148,9 +171,11 @@ def test_auto_takes_the_standard_metric_of_each_source() -> None:
     ]  # fmt: skip
     assert table["score"].tolist() == [0.5, 1.0, 0.5, 1.0, 1.0]
     assert table["relaxed_accuracy"].isna().tolist() == [True, False, True, True, True]
-    assert found.headline == "mixed"
+    assert found.headline == "mixed (official)"
     assert found.summary["metrics"]["relaxed_accuracy"]["questions"] == 1
-    assert "score (mixed)" in repr(found)
+    assert "score, mixed (official)" in repr(found)
+    without = [{"prediction": "a", "metric": "cer"}, {"prediction": "a", "metric": "exact_match"}]
+    assert score(frame(without)).headline == "mixed"
 
 
 def test_an_unknown_metric_in_a_row_is_an_error() -> None:
