@@ -191,6 +191,12 @@ def test_an_id_that_is_there_twice_is_an_error_also_as_number_and_string(tmp_pat
         score(pd.DataFrame([GOOD, again]))
 
 
+def test_an_empty_id_is_no_id_also_among_others_that_are_text(tmp_path: Path) -> None:
+    path = written(tmp_path, lines(row(question_id="a"), row(question_id="")))
+    with pytest.raises(InputError, match=r"jsonl:2: question_id: an id is expected"):
+        score(path)
+
+
 def test_predictions_without_answers_need_references(tmp_path: Path) -> None:
     path = written(tmp_path, lines({"question_id": 1, "prediction": "a"}))
     with pytest.raises(InputError, match=r"jsonl:1: question '1' has no answers"):

@@ -8,7 +8,7 @@ import random
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pandas as pd
@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from florence_eval import CATEGORIES, InputError, Scores, anls, compare, halves, score
 from florence_eval.metrics import Metric
 from florence_eval.subsets import SUBSETS, standard_metric
+from florence_eval.writing import write_whole
 
 MODELS = ("llama_nemotron", "qwen2_vl_2b_instruct")
 
@@ -293,6 +294,18 @@ def test_no_text_in_the_csv_is_a_formula_and_each_can_be_had_back(tmp_path: Path
     assert {row["variant"] for row in rows} == {"official"}
 
 
+def test_a_file_that_cannot_be_written_whole_leaves_the_older_one(tmp_path: Path) -> None:
+    def broken(file: BinaryIO) -> None:
+        file.write(b"half")
+        raise OSError("no space")
+
+    (tmp_path / "summary.json").write_text("older")
+    with pytest.raises(InputError, match=r"summary.json: cannot be written: no space"):
+        write_whole(tmp_path / "summary.json", broken)
+    assert [path.name for path in tmp_path.iterdir()] == ["summary.json"]
+    assert (tmp_path / "summary.json").read_text() == "older"
+
+
 def test_a_folder_that_cannot_be_made_is_an_error(scores: Scores, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="a folder is expected"):
@@ -308,8 +321,8 @@ def test_markup_in_a_label_stays_text_in_html_and_markdown() -> None:
     assert "&lt;script&gt;\\|" in markdown(grids)
 
 
-def large(folder: Path, rows: int = 400, **changes: Any) -> Path:
-    """A file of predictions whose documents are spread over all of it."""
+def large(folder: Path, rows: int = 400, changed: int = 399, **changes: Any) -> Path:
+    """A file of predictions whose documents are spread over all of it, one of them changed."""
     generator = random.Random(0)
     answers = ["".join(generator.choices("abcde ", k=6)) for _ in range(40)]
     path = folder / "large.jsonl"
@@ -323,7 +336,7 @@ def large(folder: Path, rows: int = 400, **changes: Any) -> Path:
                 "source": "docvqa" if number < rows / 2 else "chartqa",
                 "page": number % 3,
             }
-            file.write(json.dumps({**row, **(changes if number == rows - 1 else {})}) + "\n")
+            file.write(json.dumps({**row, **(changes if number == changed else {})}) + "\n")
     return path
 
 
@@ -360,6 +373,19 @@ def test_two_processes_report_what_one_does(
     monkeypatch.setattr(halves, "_cores", lambda: 2)
     with pytest.raises(InputError, match=message):
         score(large(tmp_path, **changes))
+
+
+def test_a_line_that_cannot_be_scored_may_be_in_the_first_half(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(halves, "WORTHWHILE_BYTES", 1)
+    monkeypatch.setattr(halves, "_cores", lambda: 2)
+    path = large(tmp_path, changed=2, metric="nonsense")
+    with pytest.raises(InputError, match=r":3: question '2': metric: 'nonsense' is not one of"):
+        score(path)
+    scores = score(path, on_bad_line="skip")
+    assert len(scores) == 399
+    assert [line.line for line in scores.skipped] == [3]
 
 
 def test_a_document_missing_in_one_half_only_changes_nothing(
