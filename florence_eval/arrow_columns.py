@@ -125,7 +125,7 @@ def labels(codes: NDArray[np.int32], names: Sequence[str]) -> pa.Array:
 
 def values(found: Sequence[Any]) -> pa.Array:
     """An array of what a user's own JSON column holds: strings or lists of strings as they are,
-    with null for None; everything else as JSON text."""
+    with null for None; everything else as `text_of` writes it."""
     if all(value is None or isinstance(value, str) for value in found):
         return strings(found)
     lists = [[] if value is None else value for value in found]
@@ -134,7 +134,18 @@ def values(found: Sequence[Any]) -> pa.Array:
         for value in lists
     ):
         return string_lists(lists)
-    return strings([None if value is None else _text(value) for value in found])
+    return strings([None if value is None else text_of(value) for value in found])
+
+
+def text_of(value: Any) -> str:
+    """A string as it is, what JSON has as JSON text, and anything else (a DataFrame may hold a
+    date, bytes or a set) as Python writes it."""
+    if isinstance(value, (bool, int, float, list, tuple, dict)):
+        try:
+            return json.dumps(value, ensure_ascii=False, default=str)
+        except (TypeError, ValueError):  # a key that is no string, an object that holds itself
+            pass
+    return str(value)
 
 
 def to_numpy(column: pa.ChunkedArray | pa.Array) -> NDArray[Any]:
@@ -153,7 +164,3 @@ def to_numpy(column: pa.ChunkedArray | pa.Array) -> NDArray[Any]:
 
 def _unpacked(bits: pa.Buffer) -> NDArray[np.bool_]:
     return np.unpackbits(np.frombuffer(bits, np.uint8), bitorder="little").astype(np.bool_)
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -28,10 +28,11 @@ def cider(predictions: Sequence[str], answers: Sequence[Sequence[str]]) -> list[
         ) from None
     scorer = scorers.CiderScorer(n=4, sigma=6.0)
     for prediction, references in zip(predictions, answers, strict=True):
-        scorer += (_words(prediction), [_words(reference) for reference in references])
+        scorer += (caption_words(prediction), list(map(caption_words, references)))
     _, each = scorer.compute_score()
     return [float(value) for value in each]
 
 
-def _words(caption: str) -> str:
+def caption_words(caption: str) -> str:
+    """What `cider` counts of a caption: its words in lower case, parted by spaces."""
     return " ".join(_TOKEN.findall(caption.lower()))

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 _CHOICE = re.compile(r"^\s*\(?([A-Z])[.):]\s*(\S.*?)\s*$", re.MULTILINE)
 _OPTIONS = re.compile(r"^\s*Options:\s*(.+?)\.?\s*$", re.MULTILINE | re.IGNORECASE)
 _LETTER = re.compile(r"\(?([A-Za-z])[.):]?")
-_LETTER_THEN_TEXT = re.compile(r"\(?([A-Z])[.):]\s*\S.*", re.DOTALL)
+_LETTER_THEN_TEXT = re.compile(r"\(?([A-Za-z])[.):]\s*\S.*", re.DOTALL)
 _LEAD = re.compile(r"^\s*(?:the\s+)?(?:correct\s+)?answer(?:\s+is|\s*:)\s*:?\s*", re.IGNORECASE)
 
 
@@ -18,9 +18,10 @@ def multiple_choice(
     """1.0 where the prediction names the same choice as an answer, else 0.0.
 
     `choices` is letter to text, "A" to "Paris" (`read_choices` reads them from a question). Letter
-    and text of a choice are the same answer. "B", "b", "(B)", "B.", "B. text", "Answer: B" and "The
-    answer is B" name a letter; anything else is text, compared without case, white space around and
-    a final period. Without choices, letters match letters and texts match texts.
+    and text of a choice are the same answer. "B", "b", "(B)", "B.", "B. text", "b) text", "Answer:
+    B" and "The answer is B" name a letter; anything else is text, compared without case, white
+    space around and a final period. Without choices, letters match letters and texts match texts,
+    and a small letter before a text names none ("e. coli").
     """
     known = choices or {}
     named = _choice(prediction, known)
@@ -54,8 +55,8 @@ def _choice(text: str, choices: Mapping[str, str]) -> str:
         if plain == _plain(choice):
             return name
     led = _LETTER_THEN_TEXT.fullmatch(text)
-    if led is not None and (not choices or led[1] in choices):
-        return led[1]
+    if led is not None and (led[1].upper() in choices if choices else led[1].isupper()):
+        return led[1].upper()
     return plain
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,14 +16,16 @@ from numpy.typing import NDArray
 from florence_eval.errors import InputError
 from florence_eval.metrics import Metric
 from florence_eval.scores import Scores, score
-from florence_eval.slices import Slice, sliced
+from florence_eval.slices import Slice, as_json, sliced
 from florence_eval.statistics import (
     Estimate,
     cluster_sums,
     detectable_difference,
     estimate,
+    known,
     permutation_p_value,
 )
+from florence_eval.writing import write_whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -95,7 +99,8 @@ class Comparison:
     @property
     def p_value(self) -> float:
         """Two-sided, of no difference: by permutation over documents, or from the standard error
-        where there are too many documents to permute (`p_value_by` says which)."""
+        where there are too many documents to permute (`p_value_by` says which); NaN where that is
+        NaN."""
         if not math.isnan(self._permutation_p):
             return self._permutation_p
         error = self.difference.standard_error
@@ -108,16 +113,28 @@ class Comparison:
     @property
     def detectable(self) -> float:
         """The smallest true difference that this many documents would have shown, at 5 % and a
-        power of 80 %."""
+        power of 80 %; NaN for fewer than two documents."""
         return detectable_difference(self.difference.standard_error)
 
     @cached_property
     def gain(self) -> NDArray[np.float64]:
         """How much better a is, (N,) float64: the difference, turned round for error rates."""
-        metrics = self.a.rows["metric"].to_pylist()
-        lower_is_better = np.array([Metric.parse(name).lower_is_better for name in metrics])
         difference = self.score_a - self.score_b
-        return np.where(lower_is_better[self.rows_a], -difference, difference)
+        return np.where(self.lower_is_better, -difference, difference)
+
+    @cached_property
+    def lower_is_better(self) -> NDArray[np.bool_]:
+        """Whether a question's metric is an error rate, (N,) bool."""
+        metrics = self.a.rows["metric"].to_pylist()
+        found: NDArray[np.bool_] = np.array(
+            [Metric.parse(name).lower_is_better for name in metrics]
+        )
+        return found[self.rows_a]
+
+    def _right(self, scores: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Whether a question counts as answered: a score of at least 0.5, an error rate of at
+        most that."""
+        return np.where(self.lower_is_better, scores <= FLIP, scores >= FLIP)
 
     @property
     def wins(self) -> int:
@@ -135,13 +152,14 @@ class Comparison:
 
     @property
     def flipped_to_a(self) -> NDArray[np.int64]:
-        """Positions (of the N) of questions that a scores at least 0.5 and b less."""
-        return np.flatnonzero((self.score_a >= FLIP) & (self.score_b < FLIP))
+        """Positions (of the N) of questions that a scores at least 0.5 and b less; of error rates,
+        at most 0.5 and b more."""
+        return np.flatnonzero(self._right(self.score_a) & ~self._right(self.score_b))
 
     @property
     def flipped_to_b(self) -> NDArray[np.int64]:
-        """Positions (of the N) of questions that b scores at least 0.5 and a less."""
-        return np.flatnonzero((self.score_b >= FLIP) & (self.score_a < FLIP))
+        """`flipped_to_a` the other way round."""
+        return np.flatnonzero(self._right(self.score_b) & ~self._right(self.score_a))
 
     @property
     def flipped(self) -> pd.DataFrame:
@@ -156,6 +174,7 @@ class Comparison:
         for name in ("prediction", "score", "category"):
             columns[f"{name}_a"], columns[f"{name}_b"] = a[name], b[name]
         frame: pd.DataFrame = pd.DataFrame(columns)
+        frame.attrs["variant"] = self.a.variant.name
         return frame
 
     def slices(self, column: str) -> list[Slice]:
@@ -178,9 +197,17 @@ class Comparison:
         """Questions of b that a has not; they are in no number here."""
         return len(self.b) - len(self)
 
+    @cached_property
+    def other_references(self) -> int:
+        """Questions whose answers in b are not those in a, in whatever order: their scores are set
+        side by side all the same."""
+        in_a, in_b = self.a.column("answers"), self.b.column("answers")
+        pairs = zip(self.rows_a.tolist(), self.rows_b.tolist(), strict=True)
+        return sum(sorted(in_a[row_a]) != sorted(in_b[row_b]) for row_a, row_b in pairs)
+
     @property
     def summary(self) -> dict[str, Any]:
-        """The comparison, ready for JSON."""
+        """The comparison, ready for JSON; numbers that could not be computed are None."""
         return {
             "a": self.a.name,
             "b": self.b.name,
@@ -189,18 +216,33 @@ class Comparison:
             "questions": len(self),
             "only_in_a": self.only_in_a,
             "only_in_b": self.only_in_b,
+            "other_references": self.other_references,
+            "missing_a": list(self.a.missing),
+            "missing_b": list(self.b.missing),
+            "skipped_lines_a": [asdict(line) for line in self.a.skipped],
+            "skipped_lines_b": [asdict(line) for line in self.b.skipped],
             "mean_a": self.mean_a.as_json(),
             "mean_b": self.mean_b.as_json(),
             "difference": self.difference.as_json(),
-            "p_value": self.p_value,
+            "p_value": known(self.p_value),
             "p_value_by": self.p_value_by,
-            "detectable_difference": self.detectable,
+            "detectable_difference": known(self.detectable),
             "wins": self.wins,
             "losses": self.losses,
             "ties": self.ties,
             "flipped_to_a": [self.question_id[row] for row in self.flipped_to_a.tolist()],
             "flipped_to_b": [self.question_id[row] for row in self.flipped_to_b.tolist()],
         }
+
+    def summary_by(self, columns: Sequence[str]) -> dict[str, Any]:
+        """The summary, with the differences of the slices of some columns under "by"."""
+        return {**self.summary, "by": {name: as_json(self.slices(name)) for name in columns}}
+
+    def to_json(self, path: Path | str, by: Sequence[str] = ()) -> None:
+        """Writes `summary_by`. Raises `InputError`."""
+        summary = self.summary_by(by)
+        text = json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        write_whole(Path(path), lambda file: file.write(text.encode()))
 
     def __repr__(self) -> str:
         from florence_eval.rendering import comparison_grids, plain
@@ -216,8 +258,9 @@ class Comparison:
 def compare(a: Scores | Path | str, b: Scores | Path | str, *, seed: int = 0) -> Comparison:
     """Compares two models' scores, or files of predictions to be scored as `score` does by default.
 
-    Questions are matched by id; those of one side only are counted and left out. Raises
-    `InputError` where none match, or where the two were scored by different metrics or variants.
+    Questions are matched by id; those of one side only are counted and left out, and those with
+    other references on either side are counted. Raises `InputError` where none match, or where the
+    two were scored by different metrics or variants.
     """
     a = a if isinstance(a, Scores) else score(a)
     b = b if isinstance(b, Scores) else score(b)

@@ -1,4 +1,4 @@
-"""A pandas DataFrame of predictions: the keys of a prediction as columns, one row a question."""
+"""A pandas DataFrame of predictions or references: their keys as columns, one row a question."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from florence_eval.errors import InputError, quoted
 from florence_eval.predictions import (
     OPTIONAL,
     REQUIRED,
@@ -25,44 +26,51 @@ def parse_predictions(
     frame: pd.DataFrame, name: str, columns: Sequence[str], on_bad_line: OnBadLine
 ) -> Predictions:
     """The predictions in a DataFrame; messages count its rows from 0. Raises `InputError`."""
-    predictions = _well_formed(frame, columns)
+    source = Source(name, "row")
+    chosen = _wanted(frame, name, columns)
+    try:
+        found = {key: pa.array(cells, from_pandas=True) for key, cells in chosen.items()}
+    except (pa.ArrowException, TypeError, OverflowError, UnicodeEncodeError):
+        predictions = None
+    else:
+        predictions = from_columns(found, source, range(len(frame)), columns)
     if predictions is not None:
         return predictions
-    cells = {str(key): _plain_cells(frame[key]) for key in frame.columns}
-    source = Source(name, "row")
+    # Some cell is not as it should be: read again slowly, with a check and a message for each way.
     return from_records(
-        _records(cells, len(frame)), source, columns=columns, on_bad_line=on_bad_line
+        records(frame, name, columns), source, columns=columns, on_bad_line=on_bad_line
     )
 
 
-def _well_formed(frame: pd.DataFrame, columns: Sequence[str]) -> Predictions | None:
-    """The predictions, or None where any cell is not as it should be."""
-    wanted = (*REQUIRED, *OPTIONAL, *columns)
-    try:
-        found = {
-            str(key): pa.array(frame[key], from_pandas=True)
-            for key in frame.columns
-            if str(key) in wanted
-        }
-    except (pa.ArrowException, TypeError, UnicodeEncodeError):
-        return None
-    return from_columns(found, columns)
-
-
-def _records(cells: dict[str, list[Any]], rows: int) -> Iterator[tuple[int, dict[str, Any]]]:
-    for row in range(rows):
+def records(
+    frame: pd.DataFrame, name: str, columns: Sequence[str]
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Each row's number, from 0, and its cells as Python values: arrays as lists, and None for what
+    is missing. Raises `InputError`."""
+    cells = {
+        key: [_plain(cell) for cell in column.tolist()]
+        for key, column in _wanted(frame, name, columns).items()
+    }
+    for row in range(len(frame)):
         yield row, {key: values[row] for key, values in cells.items()}
 
 
-def _plain_cells(column: pd.Series) -> list[Any]:
-    """A column's cells as Python values, arrays as lists, and None for what is missing."""
-    return [_plain(cell) for cell in column.tolist()]
+def _wanted(frame: pd.DataFrame, name: str, columns: Sequence[str]) -> dict[str, pd.Series]:
+    """The columns that are used. Raises `InputError` where one of them is there twice."""
+    wanted = (*REQUIRED, *OPTIONAL, *columns)
+    found: dict[str, pd.Series] = {}
+    for place, key in enumerate(map(str, frame.columns)):
+        if key in found:
+            raise InputError(f"{name}: the column {quoted(key)} is there twice; one is accepted")
+        if key in wanted:
+            found[key] = frame.iloc[:, place]
+    return found
 
 
 def _plain(cell: Any) -> Any:
     if hasattr(cell, "tolist"):
         cell = cell.tolist()
-    if isinstance(cell, tuple):
+    if isinstance(cell, (tuple, set, frozenset)):
         return list(cell)
     # NaN and NaT differ from themselves; pandas.NA is neither equal nor unequal to itself.
     if isinstance(cell, (str, list, dict)):

@@ -24,7 +24,7 @@ from florence_eval.matching import match
 from florence_eval.metrics import Metric
 from florence_eval.pairs import Pairs
 from florence_eval.similarity import Variant
-from florence_eval.tabulation import tabulate
+from florence_eval.tabulation import tabulate, unscorable
 
 # A file of this size takes as long as starting the second process: some 100,000 questions.
 WORTHWHILE_BYTES = 24 * 2**20
@@ -37,7 +37,7 @@ def tabulate_large(
     a small file or a single core, a metric of the whole corpus, or anything wrong in the file."""
     try:
         size = path.stat().st_size
-    except OSError:
+    except (OSError, ValueError):
         return None
     if size < WORTHWHILE_BYTES or _cores() < 2 or not path.is_file():
         return None
@@ -101,9 +101,13 @@ def _tabulate_part(
     with path.open("rb") as file:
         file.seek(start)
         content = file.read() if end is None else file.read(end - start)
-    predictions = jsonl.parse_well_formed(content, columns)
+    if start == 0:
+        content = content.removeprefix(jsonl.BYTE_ORDER_MARK)
+    predictions = jsonl.parse_well_formed(content, str(path), columns)
     del content
     if predictions is None or predictions.rows["answers"].null_count:
+        return None
+    if unscorable(predictions, metrics):
         return None
     table = tabulate(predictions, metrics, variant)
     of_corpus = [Metric.parse(name).of_corpus for name in table["metric"].unique().to_pylist()]

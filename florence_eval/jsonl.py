@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.json
 
-from florence_eval.errors import InputError
+from florence_eval.errors import InputError, quoted
 from florence_eval.predictions import (
     OPTIONAL,
     REQUIRED,
@@ -32,17 +32,22 @@ from florence_eval.predictions import (
 
 _KINDS = {int: pa.int64(), bool: pa.bool_(), list: pa.list_(pa.string())}
 _BLOCK_BYTES = 8 * 2**20
+# Some programs begin UTF-8 with a mark of the order of bytes, which it has no need of.
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 def read_bytes(path: Path) -> bytes:
-    """The bytes of a file that should hold something. Raises `InputError`."""
-    if path.is_dir():
-        raise InputError(f"{path}: a file is expected, found a directory")
+    """The bytes of a file that should hold something, without a byte order mark. Raises
+    `InputError`."""
     try:
-        content = path.read_bytes()
+        content = path.read_bytes().removeprefix(BYTE_ORDER_MARK)
+    except IsADirectoryError:
+        raise InputError(f"{path}: a file is expected, found a directory") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-    if not content.strip():
+    except ValueError as error:  # a NUL in the path
+        raise InputError(f"{path}: cannot be read: {error}") from None
+    if not content or content.isspace():
         raise InputError(f"{path}: predictions or references are expected, found an empty file")
     return content
 
@@ -51,14 +56,14 @@ def parse_predictions(
     content: bytes, name: str, *, columns: Sequence[str] = (), on_bad_line: OnBadLine = "error"
 ) -> Predictions:
     """The predictions in the `content` of the file `name`. Raises `InputError`."""
-    predictions = parse_well_formed(content, columns)
+    predictions = parse_well_formed(content, name, columns)
     if predictions is not None:
         return predictions
     # Something is wrong with a line: read again slowly, with a check and a message for each way.
     return from_records(records(content), Source(name), columns=columns, on_bad_line=on_bad_line)
 
 
-def parse_well_formed(content: bytes, columns: Sequence[str] = ()) -> Predictions | None:
+def parse_well_formed(content: bytes, name: str, columns: Sequence[str] = ()) -> Predictions | None:
     """The predictions in `content`, or None where any line is not as it should be."""
     content = content.replace(b"\r\n", b"\n")
     if not content.endswith(b"}\n"):
@@ -82,7 +87,8 @@ def parse_well_formed(content: bytes, columns: Sequence[str] = ()) -> Prediction
         # a line.
         if not content.count(b"\n") == content.count(b"}\n{") + 1 == len(table):
             return None
-        return from_columns({key: table[key] for key in table.column_names}, columns)
+        found = {key: table[key] for key in table.column_names}
+        return from_columns(found, Source(name), range(1, len(table) + 1), columns)
     except pa.ArrowException:
         return None
 
@@ -109,8 +115,19 @@ def records(content: bytes) -> Iterator[tuple[int, Any]]:
 
 def _value(line: bytes) -> Any:
     try:
-        return json.loads(line.decode("utf-8"))
+        return json.loads(line.decode("utf-8"), object_pairs_hook=with_each_key_once)
     except UnicodeDecodeError as error:
         return Unreadable(f"invalid UTF-8 at byte {error.start + 1}; UTF-8 text is accepted")
     except (ValueError, RecursionError) as error:
         return Unreadable(f"invalid JSON: {error}; one complete object a line is accepted")
+
+
+def with_each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object of keys and values. Raises `ValueError` where a key is there twice: which of
+    its values is meant, nobody can know."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        repeated = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"the key {quoted(repeated)} is there twice in one object")
+    return found

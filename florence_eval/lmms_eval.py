@@ -3,7 +3,8 @@
 A sample has `doc_id` (its position), `doc` (the data set's row without pictures), `target`, and
 `filtered_resps`, the model's answer: one string, or in logs before lmms-eval 0.7 a list of one. The
 id is the row's `questionId`, `question_id` or `id`, else the position; the references are the row's
-`answers` or `answer`, else the target, which lmms-eval writes as a Python literal.
+`answers` or `answer`, else the target, which lmms-eval writes as a Python literal. The row's
+`image` and `source` are used where they are text, and a `metric` of its own is none of ours.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from florence_eval import jsonl
-from florence_eval.predictions import Unreadable
+from florence_eval.predictions import OPTIONAL, Unreadable
 
 KEYS = {"prediction": "filtered_resps", "question_id": "doc_id"}
 
@@ -42,7 +43,7 @@ def literal_answers(value: Any) -> Any:
             return [value]
         try:
             value = ast.literal_eval(value.strip())
-        except (ValueError, SyntaxError, RecursionError, MemoryError):
+        except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
             return [value]
     if isinstance(value, (int, float)) and not isinstance(value, bool) and value == value:
         return [str(value)]
@@ -64,15 +65,22 @@ def _record(sample: dict[str, Any]) -> dict[str, Any]:
         (row[key] for key in ("questionId", "question_id", "id") if row.get(key) is not None),
         sample["doc_id"],
     )
-    record = {
+    further = {key: value for key, value in row.items() if key not in OPTIONAL}
+    return {
+        **further,
         "question_id": identity,
         "prediction": response,
         "answers": literal_answers(answers),
         "question": row.get("question"),
         "doc_id": next((row[key] for key in ("docId", "image_id") if row.get(key)), None),
         "question_types": row.get("question_types"),
+        "image": _text_or_none(row.get("image")),
+        "source": _text_or_none(row.get("source")),
     }
-    return {**row, **record}
+
+
+def _text_or_none(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None
 
 
 def _answer(value: Any) -> Any:

@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from florence_eval import captions, choices, structured, text_metrics
-from florence_eval.errors import InputError
+from florence_eval.errors import InputError, quoted
 from florence_eval.relaxed import relaxed_accuracy
-from florence_eval.vqa import vqa_accuracy
+from florence_eval.similarity import without_final_period
+from florence_eval.vqa import LEAST_ANSWERS, vqa_accuracy
 
 OfOneQuestion = Callable[..., float]
 
@@ -36,7 +37,7 @@ ERROR_RATES = ("cer", "wer")
 
 _FINAL_ANSWER = re.compile(r".*\banswer(?:\s+is|\s*:)\s*:?\s*", re.IGNORECASE | re.DOTALL)
 _REWRITES: dict[str, Callable[[str], str]] = {
-    "strip_period": lambda text: text.rstrip().removesuffix("."),
+    "strip_period": without_final_period,
     "final_answer": lambda text: _FINAL_ANSWER.sub("", text, count=1).strip(),
 }
 
@@ -66,6 +67,17 @@ class Metric:
     @property
     def lower_is_better(self) -> bool:
         return self.name in ERROR_RATES
+
+    @property
+    def worst(self) -> float:
+        """The value of a question that was not answered."""
+        return 1.0 if self.lower_is_better else 0.0
+
+    @property
+    def least_answers(self) -> int:
+        """How many answers a question must have to be scored."""
+        counted = self.name == "vqa_accuracy" and "any_answer" not in self.switches
+        return LEAST_ANSWERS if counted else 1
 
     @property
     def of_corpus(self) -> bool:
@@ -105,22 +117,25 @@ class Metric:
 
 
 def corpus_error_rate(
-    metric: Metric, predictions: Sequence[str], answers: Sequence[Sequence[str]]
+    metric: Metric, predictions: Sequence[str | None], answers: Sequence[Sequence[str]]
 ) -> float:
     """`cer` or `wer` of a whole set: all edits over all reference characters or words.
 
-    The reference of each question is the answer with the smallest rate of its own.
+    The reference of each question is the answer with the smallest rate of its own. A prediction of
+    None is missing: all of its shortest answer is wrong, even if that is empty.
     """
     part: Callable[[str], Any] = str.strip if metric.name == "cer" else str.split
     edits, length = 0.0, 0
-    for prediction, accepted in zip(
-        metric._rewritten(predictions), map(metric._rewritten, answers), strict=True
-    ):
-        references = map(part, accepted)
-        rate, size = min(
-            (text_metrics.error_rate(part(prediction), reference), max(len(reference), 1))
-            for reference in references
-        )
+    for prediction, accepted in zip(predictions, map(metric._rewritten, answers), strict=True):
+        references = [part(answer) for answer in accepted]
+        if prediction is None:
+            rate, size = metric.worst, max(1, min(map(len, references)))
+        else:
+            (predicted,) = map(part, metric._rewritten([prediction]))
+            rate, size = min(
+                (text_metrics.error_rate(predicted, reference), max(len(reference), 1))
+                for reference in references
+            )
         edits += rate * size
         length += size
     return edits / length
@@ -129,8 +144,15 @@ def corpus_error_rate(
 @lru_cache(maxsize=256)
 def _parse(text: str) -> Metric:
     name, *switches = text.split("+")
+    if name == "auto":
+        raise InputError(
+            "metric: auto takes the standard metric of each question; it stands alone, found "
+            f"{quoted(text)} beside others, with a switch or in a row"
+        )
     if name not in NAMES:
-        raise InputError(f"metric: {name!r} is not one of auto, {', '.join(NAMES)}")
+        raise InputError(f"metric: {quoted(name)} is not one of auto, {', '.join(NAMES)}")
+    if len(set(switches)) < len(switches):
+        raise InputError(f"metric: a switch is there twice in {quoted(text)}; once is accepted")
     if switches and name in _FROM_MATCHES:
         raise InputError(
             f"metric: {name} has no switches; the variant has ({text!r} was asked for)"

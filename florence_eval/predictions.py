@@ -13,11 +13,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from florence_eval import arrow_columns
-from florence_eval.errors import InputError
+from florence_eval.errors import InputError, one_line, quoted, shortened
 
 OnBadLine = Literal["error", "skip"]
 OnMissing = Literal["error", "zero"]
@@ -38,11 +39,15 @@ class Predictions:
     rows: a column for each key of `REQUIRED` and `OPTIONAL`, then for each that was asked for by
         name. Strings, but `answers` and `question_types` are lists of strings; null where nothing
         was said, an empty list for `question_types`.
+    source, numbers: where they come from, and each one's number there, for messages. Those of
+        `missing`, which come last, have none.
     missing: positions of questions that were not answered and score 0.
     skipped: the lines that could not be read.
     """
 
     rows: pa.Table
+    source: Source
+    numbers: Sequence[int]
     missing: tuple[int, ...] = ()
     skipped: tuple[SkippedLine, ...] = ()
 
@@ -56,6 +61,29 @@ class Predictions:
         question has."""
         keys = ("doc_id", "image", "question_id")
         return next(key for key in keys if not self.rows[key].null_count)
+
+    def place(self, position: int) -> str:
+        """Where a prediction stands: "file.jsonl:7"; of one that is missing, the file."""
+        if position >= len(self.numbers):
+            return self.source.name
+        return self.source.at(self.numbers[position])
+
+    def without(self, problems: Mapping[int, str]) -> Predictions:
+        """The predictions but those at some positions, which are skipped for the reasons given."""
+        kept = [position for position in range(len(self.rows)) if position not in problems]
+        answered = len(self.numbers)
+        skipped = [
+            SkippedLine(self.numbers[position], problem)
+            for position, problem in problems.items()
+            if position < answered
+        ]
+        return Predictions(
+            self.rows.take(arrow_columns.numbers(np.array(kept, np.int64))),
+            self.source,
+            [self.numbers[position] for position in kept if position < answered],
+            tuple(new for new, old in enumerate(kept) if old >= answered),
+            tuple(sorted((*self.skipped, *skipped), key=lambda each: each.line)),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,26 +141,30 @@ def from_records(
 ) -> Predictions:
     """The predictions in numbered records. Raises `InputError`, also for no record at all."""
     good: list[dict[str, Any]] = []
+    numbers = []
     skipped = []
     for number, record in records:
         problem = record if isinstance(record, Unreadable) else source.problem(record, REQUIRED)
         if problem is None:
             good.append(record)
+            numbers.append(number)
         elif on_bad_line == "error":
             raise InputError(f"{source.at(number)}: {problem}")
         else:
-            skipped.append(SkippedLine(number, str(problem)))
+            skipped.append(SkippedLine(number, one_line(problem)))
     if not good and skipped:
         raise InputError(f"{source.at(skipped[0].line)}: {skipped[0].problem}")
     if not good:
         raise InputError(f"{source.name}: predictions are expected, found none")
     keys = dict.fromkeys((*REQUIRED, *OPTIONAL, *columns))
     cells = {key: [record.get(key) for record in good] for key in keys}
-    return from_lists(cells, skipped=tuple(skipped))
+    return from_lists(cells, source, numbers, skipped=tuple(skipped))
 
 
 def from_lists(
     cells: dict[str, list[Any]],
+    source: Source,
+    numbers: Sequence[int],
     missing: tuple[int, ...] = (),
     skipped: tuple[SkippedLine, ...] = (),
 ) -> Predictions:
@@ -147,11 +179,14 @@ def from_lists(
             rows[key] = arrow_columns.string_lists(list(map(labels, found)))
         else:
             rows[key] = arrow_columns.values(found)
-    return Predictions(pa.table(rows), missing, skipped)
+    return Predictions(pa.table(rows), source, numbers, missing, skipped)
 
 
 def from_columns(
-    found: Mapping[str, pa.Array | pa.ChunkedArray], columns: Sequence[str] = ()
+    found: Mapping[str, pa.Array | pa.ChunkedArray],
+    source: Source,
+    numbers: Sequence[int],
+    columns: Sequence[str] = (),
 ) -> Predictions | None:
     """The predictions in Arrow columns by key, or None where any cell is not as it should be."""
     if not all(key in found and len(found[key]) for key in REQUIRED):
@@ -163,7 +198,7 @@ def from_columns(
         if column is None or (key in REQUIRED and column.null_count):
             return None
         rows[key] = column
-    return Predictions(pa.table(rows))
+    return Predictions(pa.table(rows), source, numbers)
 
 
 class Unreadable(str):
@@ -185,16 +220,24 @@ def labels(value: list[str] | str | None) -> list[str]:
 
 
 def json_kind(value: object) -> str:
-    """A JSON value in words, for messages."""
+    """A JSON value, or what else a DataFrame may hold, in words, for messages."""
     if value is None:
         return "null"
     if isinstance(value, bool):
         return f"the boolean {str(value).lower()}"
     if isinstance(value, (int, float)):
-        return "null (NaN)" if value != value else f"the number {value}"
+        return "null (NaN)" if value != value else f"the number {shortened(str(value))}"
     if isinstance(value, str):
-        return f"the string {value!r}"
-    return "an array" if isinstance(value, list) else "an object"
+        return f"the string {quoted(value)}"
+    if isinstance(value, list):
+        return "an array"
+    return "an object" if isinstance(value, dict) else f"the {type(value).__name__} {quoted(value)}"
+
+
+def _question_id_problem(value: object) -> str | None:
+    if value == "":
+        return "an id is expected, found an empty string"
+    return _id_problem(value)
 
 
 def _id_problem(value: object) -> str | None:
@@ -220,7 +263,7 @@ def _answers_problem(value: object) -> str | None:
     if isinstance(value, str):
         return (
             "an array of strings is expected, found a string, which would be compared letter by "
-            f"letter; write [{json.dumps(value)}]"
+            f"letter; write [{shortened(json.dumps(value))}]"
         )
     if not isinstance(value, list):
         return f"an array of strings is expected, found {json_kind(value)}"
@@ -251,7 +294,7 @@ def _labels_problem(value: object) -> str | None:
 
 
 _CHECKS: dict[str, Callable[[object], str | None]] = {
-    "question_id": _id_problem,
+    "question_id": _question_id_problem,
     "prediction": _prediction_problem,
     "answers": _answers_problem,
     "question": _text_problem,
@@ -278,6 +321,11 @@ def _texts(column: pa.Array) -> pa.Array | None:
 
 def _ids(column: pa.Array) -> pa.Array | None:
     return column.cast(pa.string()) if pa.types.is_integer(column.type) else _texts(column)
+
+
+def _question_ids(column: pa.Array) -> pa.Array | None:
+    ids = _ids(column)
+    return None if ids is None or not pc.min(pc.binary_length(ids)).as_py() else ids
 
 
 def _lists(column: pa.Array) -> pa.Array | None:
@@ -309,7 +357,7 @@ def _asked_for(column: pa.Array) -> pa.Array | None:
 
 
 _COLUMNS: dict[str, Callable[[pa.Array], pa.Array | None]] = {
-    "question_id": _ids,
+    "question_id": _question_ids,
     "prediction": _texts,
     "answers": _answers,
     "question": _texts,
@@ -323,7 +371,7 @@ _COLUMNS: dict[str, Callable[[pa.Array], pa.Array | None]] = {
 
 def _holds_lone_surrogate(value: object) -> bool:
     try:
-        json.dumps(value, ensure_ascii=False, default=str).encode("utf-8")
+        arrow_columns.text_of(value).encode("utf-8")
     except UnicodeEncodeError:
         return True
     return False

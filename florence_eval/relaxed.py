@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 TOLERANCE = 0.05
+_THOUSANDS = re.compile(r"[-+]?\d{1,3}(?:,\d{3})+(?:\.\d*)?%?")
 
 
 def relaxed_accuracy(
@@ -21,12 +23,12 @@ def relaxed_accuracy(
     with a final "%", reads the rest, which is then divided by 100; an answer of 0 and everything
     that is no number must match exactly but for case.
 
-    thousands: read "1,000" as 1000. As published it is no number.
+    thousands: read "1,000" as 1000. As published it is no number; "1,2,3" is none either way.
     percent_unit: read "5%" as 5. As published it is 0.05, and so wrong for an answer of "5".
     """
 
     def value(text: str) -> float | None:
-        if thousands:
+        if thousands and _THOUSANDS.fullmatch(text.strip()):
             text = text.replace(",", "")
         scale = 1.0
         if text.endswith("%"):

@@ -32,17 +32,13 @@ def summary_grids(scores: Scores, by: Sequence[str] = ()) -> list[Grid]:
     notes = [f"intervals over documents ({scores.documents_by}); scores from 0 to 1"]
     if scores.documents_by == "question_id":
         notes = ["intervals over questions: no doc_id or image tells documents apart"]
-    if scores.missing:
-        notes.append(f"{len(scores.missing)} questions were not answered and score 0")
-    if scores.skipped:
-        notes.append(f"{len(scores.skipped)} lines could not be read and were skipped:")
-        notes += [f"  line {line.line}: {line.problem}" for line in scores.skipped]
+    notes += _left_out(scores)
     metrics = [
         (scores.label(name), *_estimate_cells(scores.estimate(name)))
         for name in scores.metric_columns
     ]
-    if scores.headline == "mixed":
-        metrics.append(("score (mixed)", *_estimate_cells(scores.score)))
+    if len(scores.metrics_taken) > 1:
+        metrics.append((f"score, {scores.headline}", *_estimate_cells(scores.score)))
     grids = [Grid("", ("metric", *_ESTIMATE_HEADER), tuple(metrics))]
     for column in by:
         rows = tuple(
@@ -71,11 +67,14 @@ def comparison_grids(comparison: Comparison, by: Sequence[str] = ()) -> list[Gri
             ("a - b", *_estimate_cells(difference, signed=True)),
         ),
         (
-            f"p {comparison.p_value:.4f} ({comparison.p_value_by}); "
-            f"smallest difference that could have been shown {comparison.detectable:.4f}",
+            f"p {_number(comparison.p_value)} ({comparison.p_value_by}); "
+            f"smallest difference that could have been shown {_number(comparison.detectable)}",
             f"a better {comparison.wins}, b better {comparison.losses}, equal {comparison.ties}; "
             f"flipped {len(comparison.flipped_to_a)} to a, {len(comparison.flipped_to_b)} to b",
             f"left out: {comparison.only_in_a} only in a, {comparison.only_in_b} only in b",
+            *_other_references(comparison),
+            *_left_out(comparison.a, " in a"),
+            *_left_out(comparison.b, " in b"),
         ),
     )
     grids = [means]
@@ -86,6 +85,23 @@ def comparison_grids(comparison: Comparison, by: Sequence[str] = ()) -> list[Gri
         )
         grids.append(Grid(f"a - b, {label}, by {column}", (column, *_ESTIMATE_HEADER), rows))
     return grids
+
+
+def _left_out(scores: Scores, where: str = "") -> list[str]:
+    """What of a file is in no number, or counts as wrong unseen."""
+    notes = []
+    if scores.missing:
+        notes.append(f"{len(scores.missing)} questions were not answered{where}: the worst score")
+    if scores.skipped:
+        notes.append(f"{len(scores.skipped)} lines{where} could not be scored and were skipped:")
+        notes += [f"  line {line.line}: {line.problem}" for line in scores.skipped]
+    return notes
+
+
+def _other_references(comparison: Comparison) -> list[str]:
+    if not comparison.other_references:
+        return []
+    return [f"{comparison.other_references} questions have other references in b than in a"]
 
 
 def plain(grids: Sequence[Grid]) -> str:
@@ -137,19 +153,20 @@ def print_rich(grids: Sequence[Grid]) -> None:
 
 
 def _estimate_cells(estimate: Estimate, *, signed: bool = False) -> tuple[str, ...]:
-    def number(value: float) -> str:
-        return "-" if math.isnan(value) else f"{value:+.4f}" if signed else f"{value:.4f}"
-
     def interval(low: float, high: float) -> str:
-        return "-" if math.isnan(low) else f"{number(low)} to {number(high)}"
+        return "-" if math.isnan(low) else f"{_number(low, signed)} to {_number(high, signed)}"
 
     return (
-        number(estimate.mean),
+        _number(estimate.mean, signed),
         interval(estimate.low, estimate.high),
         interval(estimate.bootstrap_low, estimate.bootstrap_high),
         str(estimate.questions),
         str(estimate.documents),
     )
+
+
+def _number(value: float, signed: bool = False) -> str:
+    return "-" if math.isnan(value) else f"{value:+.4f}" if signed else f"{value:.4f}"
 
 
 def _plain_lines(grid: Grid) -> list[str]:

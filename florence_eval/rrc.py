@@ -11,7 +11,8 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from florence_eval.errors import InputError
+from florence_eval.errors import InputError, quoted
+from florence_eval.jsonl import with_each_key_once
 from florence_eval.predictions import Source, json_kind
 
 SUBMISSION_KEYS = {"question_id": "questionId", "prediction": "answer"}
@@ -52,8 +53,9 @@ def check_id_types(submission: bytes, truth: bytes, name: str) -> None:
         wanted = expected.get(str(found), found)
         if type(found) is not type(wanted):
             raise InputError(
-                f"{Source(name, 'item').at(number)}: questionId: the ground truth has {wanted!r}, "
-                f"found {found!r}; the competition's evaluator does not match the two"
+                f"{Source(name, 'item').at(number)}: questionId: the ground truth has "
+                f"{quoted(wanted)}, found {quoted(found)}; the competition's evaluator does not "
+                "match the two"
             )
 
 
@@ -65,12 +67,14 @@ def _items(content: bytes) -> list[dict[str, Any]]:
 
 def _load(content: bytes, name: str) -> Any:
     try:
-        return json.loads(content.decode("utf-8-sig"))
+        return json.loads(content.decode("utf-8"), object_pairs_hook=with_each_key_once)
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise InputError(f"{name}:{line}: invalid UTF-8; UTF-8 text is accepted") from None
     except json.JSONDecodeError as error:
         raise InputError(f"{name}:{error.lineno}: invalid JSON: {error.msg}") from None
+    except ValueError as error:  # a key twice, a number of over 4300 digits
+        raise InputError(f"{name}: invalid JSON: {error}") from None
     except RecursionError:
         raise InputError(f"{name}: invalid JSON: nested too deeply") from None
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -16,15 +17,16 @@ from numpy.typing import NDArray
 
 from florence_eval import arrow_columns
 from florence_eval.categories import CATEGORIES
-from florence_eval.errors import InputError
+from florence_eval.errors import InputError, one_line, quoted
 from florence_eval.halves import tabulate_large
-from florence_eval.metrics import Metric, corpus_error_rate
-from florence_eval.predictions import OnBadLine, OnMissing, SkippedLine
+from florence_eval.metrics import NAMES, Metric, corpus_error_rate
+from florence_eval.predictions import OnBadLine, OnMissing, Predictions, SkippedLine
 from florence_eval.reading import read
 from florence_eval.similarity import Variant
 from florence_eval.slices import Slice, sliced
 from florence_eval.statistics import RESAMPLES, Estimate, document_codes, estimate
-from florence_eval.tabulation import COLUMNS, tabulate
+from florence_eval.tabulation import COLUMNS, tabulate, unscorable
+from florence_eval.writing import write_whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,9 +65,10 @@ class Scores:
         characters), similarity and anls (before and after the threshold, of `variant`), exact (the
         prediction equals an answer as it stands), category, image, metric and score (the headline's
         name and value), then a column for each further metric, null where it does not apply, and
-        for each column asked for.
+        for each column asked for. Like every table here it has the name of the variant in its
+        `attrs["variant"]`, which pandas keeps in copies and parquet.
         """
-        return _frame(self.rows)
+        return self._frame(self.rows)
 
     @property
     def documents_by(self) -> str:
@@ -79,9 +82,12 @@ class Scores:
 
     @property
     def headline(self) -> str:
-        """What `score` is the mean of: a metric's label, or "mixed" where `auto` took several."""
+        """What `score` is the mean of: a metric's label, or "mixed" where `auto` took several, with
+        the variant if one of them has it: "mixed (official)"."""
         names = self.metrics_taken
-        return self.label(names[0]) if len(names) == 1 else "mixed"
+        if len(names) == 1:
+            return self.label(names[0])
+        return f"mixed ({self.variant.name})" if {"anls", "nls"} & set(names) else "mixed"
 
     @cached_property
     def metrics_taken(self) -> list[str]:
@@ -154,15 +160,16 @@ class Scores:
 
     def reaches(self, least: float) -> bool:
         """Whether the headline score is at least `least` (for cer and wer: at most). Raises
-        `InputError` where a share is meant as a percentage."""
-        lower_is_better = {Metric.parse(name).lower_is_better for name in self.metrics_taken}
+        `InputError` unless that is from 0 to 1 (with cider: 10), as a percentage is not."""
+        metrics = [Metric.parse(name) for name in self.metrics_taken]
+        lower_is_better = {metric.lower_is_better for metric in metrics}
         if len(lower_is_better) > 1:
             raise InputError("fail_under: error rates and scores are mixed; name one metric")
-        if lower_is_better == {True}:
-            return self.score.mean <= least
-        if least > 1 and "cider" not in self.metrics_taken:
-            raise InputError(f"fail_under: a score from 0 to 1 is expected, found {least}")
-        return self.score.mean >= least
+        highest = 10 if any(metric.of_corpus for metric in metrics) else 1
+        if not 0 <= least <= highest:
+            kind = "an error rate" if lower_is_better == {True} else "a score"
+            raise InputError(f"fail_under: {kind} from 0 to {highest} is expected, found {least}")
+        return self.score.mean <= least if lower_is_better == {True} else self.score.mean >= least
 
     def slices(self, column: str, *, seed: int = 0) -> list[Slice]:
         """The headline score of each label of a column, by number of questions.
@@ -178,6 +185,7 @@ class Scores:
 
         rows = [{column: each.label, **asdict(each.estimate)} for each in self.slices(column)]
         frame: pd.DataFrame = pd.DataFrame(rows)
+        frame.attrs["variant"] = self.variant.name
         return frame
 
     def errors(self, category: str) -> pd.DataFrame:
@@ -185,7 +193,8 @@ class Scores:
         if category not in CATEGORIES:
             raise InputError(f"category: {category!r} is not one of {', '.join(CATEGORIES)}")
         codes = arrow_columns.to_numpy(self.rows["category"])
-        return _frame(self.rows.take(_rows(np.flatnonzero(codes == CATEGORIES.index(category)))))
+        chosen = np.flatnonzero(codes == CATEGORIES.index(category))
+        return self._frame(self.rows.take(_rows(chosen)))
 
     def worst(self, n: int = 20) -> pd.DataFrame:
         """The `n` rows of `table` with the worst scores, the least similar first among equals."""
@@ -193,15 +202,31 @@ class Scores:
         lower_is_better = np.array([Metric.parse(name).lower_is_better for name in metrics])
         badness = np.where(lower_is_better, self.values("score"), -self.values("score"))
         order = np.lexsort((self.values("similarity"), -badness))
-        return _frame(self.rows.take(_rows(order[:n])))
+        return self._frame(self.rows.take(_rows(order[:n])))
+
+    def _frame(self, rows: pa.Table) -> pd.DataFrame:
+        """Some of `rows` for pandas, as `table` is."""
+        import pandas as pd
+
+        def types(kind: pa.DataType) -> Any:
+            return pd.ArrowDtype(kind) if pa.types.is_list(kind) else None
+
+        frame: pd.DataFrame = rows.to_pandas(types_mapper=types)
+        frame.attrs["variant"] = self.variant.name
+        return frame
 
     def to_parquet(self, path: Path | str) -> None:
         """Writes the table; the variant and the summary go into the file's metadata."""
         import pyarrow.parquet as pq
 
-        described = {"doc_id": self.documents_by, "florence_eval": json.dumps(self.summary)}
+        described = {
+            "doc_id": self.documents_by,
+            "florence_eval": json.dumps(self.summary, allow_nan=False),
+            # What pandas reads into the table's `attrs`.
+            "PANDAS_ATTRS": json.dumps({"variant": self.variant.name}),
+        }
         table = self.rows.replace_schema_metadata(described)
-        _write(Path(path), lambda part: pq.write_table(table, part))
+        write_whole(Path(path), lambda file: pq.write_table(table, file))
 
     def to_csv(self, path: Path | str) -> None:
         """Writes the table as CSV, with its lists as JSON.
@@ -215,12 +240,12 @@ class Scores:
         columns = {name: _csv_column(self.rows[name]) for name in self.rows.column_names}
         columns["variant"] = arrow_columns.strings([self.variant.name] * len(self))
         table = pa.table(columns)
-        _write(Path(path), lambda part: pyarrow.csv.write_csv(table, part))
+        write_whole(Path(path), lambda file: pyarrow.csv.write_csv(table, file))
 
     def to_json(self, path: Path | str) -> None:
-        """Writes the summary."""
-        text = json.dumps(self.summary, indent=2, ensure_ascii=False) + "\n"
-        _write(Path(path), lambda part: part.write_text(text, encoding="utf-8"))
+        """Writes the summary alone, without the rows: `to_parquet` and `to_csv` write those."""
+        text = json.dumps(self.summary, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        write_whole(Path(path), lambda file: file.write(text.encode()))
 
     def write(self, folder: Path | str) -> None:
         """Writes table.parquet, table.csv and summary.json, replacing older ones. Raises
@@ -228,8 +253,9 @@ class Scores:
         folder = Path(folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"{folder}: a folder is expected: {error.strerror}") from None
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise InputError(f"{folder}: a folder is expected: {reason}") from None
         self.to_parquet(folder / "table.parquet")
         self.to_csv(folder / "table.csv")
         self.to_json(folder / "summary.json")
@@ -255,14 +281,19 @@ class Scores:
 
     def _corpus_rate(self, metric: Metric) -> float:
         rows = self.rows.filter(self.rows[str(metric)].is_valid())
-        return corpus_error_rate(
-            metric, rows["prediction"].to_pylist(), rows["answers"].to_pylist()
-        )
+        missing = frozenset(self.missing)
+        predictions = [
+            None if identity in missing else prediction
+            for identity, prediction in zip(
+                rows["question_id"].to_pylist(), rows["prediction"].to_pylist(), strict=True
+            )
+        ]
+        return corpus_error_rate(metric, predictions, rows["answers"].to_pylist())
 
 
 def score(
     predictions: Path | str | pd.DataFrame,
-    references: Path | str | None = None,
+    references: Path | str | pd.DataFrame | None = None,
     *,
     metric: str | Sequence[str] = "auto",
     variant: str | Variant = "official",
@@ -274,56 +305,103 @@ def score(
 
     predictions: own JSONL, an RRC submission, an lmms-eval sample log or a VLMEvalKit table; or a
         DataFrame with the keys of a prediction as columns.
-    references: a file with the answers, where the predictions don't carry them: own JSONL or an RRC
-        ground truth.
+    references: a file or DataFrame with the answers, where the predictions don't carry them: own
+        JSONL, an RRC ground truth or any of the above. What else it says of a question (`doc_id`,
+        `metric`, `columns` …) is used where the predictions don't say it.
     metric: "auto", the standard metric of each question's source (ANLS where that is unknown), or
         one or more names of `florence_eval.metrics`, the first of which is the headline.
     variant: of ANLS: official, paper or seed, with switches ("official+strip_period").
-    columns: further keys to carry into the table, to slice by.
+    columns: further keys to carry into the table, to slice by; the name of a metric is that
+        metric's column.
     on_missing: what to do about references without a prediction: "error", or score them "zero".
-    on_bad_line: what to do about a line that can't be read: "error", or "skip" and list it.
+    on_bad_line: what to do about a line that can't be read, or that its metric can't score:
+        "error", or "skip" and list it.
 
     Raises `InputError` for everything that cannot be scored as it stands.
     """
+    _check_option("on_missing", on_missing, get_args(OnMissing))
+    _check_option("on_bad_line", on_bad_line, get_args(OnBadLine))
     asked = (metric,) if isinstance(metric, str) else tuple(metric)
     metrics = None if asked == ("auto",) else [Metric.parse(name) for name in asked]
     if metrics == []:
         raise InputError("metric: at least one name is expected, found none")
     chosen = Variant.parse(variant)
-    extra = [column for column in columns if column not in COLUMNS]
-    if isinstance(predictions, str):
-        predictions = Path(predictions)
-    if isinstance(references, str):
-        references = Path(references)
-    name = str(predictions) if isinstance(predictions, Path) else "predictions"
+    extra = _further_columns(columns)
+    predictions = _file_or_frame("predictions", predictions)
+    references = None if references is None else _file_or_frame("references", references)
+    name = one_line(str(predictions)) if isinstance(predictions, Path) else "predictions"
     if isinstance(predictions, Path) and references is None:
         rows = tabulate_large(predictions, metrics, chosen, extra)
         if rows is not None:
-            _check_columns(rows, extra, name)
+            _check_columns(rows, columns, name)
             return Scores(rows, chosen, asked, name=name)
     found = read(
         predictions, references, columns=extra, on_missing=on_missing, on_bad_line=on_bad_line
     )
+    found = _scorable(found, metrics, on_bad_line)
     rows = tabulate(found, metrics, chosen)
-    _check_columns(rows, extra, name)
+    _check_columns(rows, columns, name)
     missing = tuple(rows["question_id"][row].as_py() for row in found.missing)
     return Scores(rows, chosen, asked, missing, found.skipped, name)
 
 
-def _check_columns(rows: pa.Table, columns: Sequence[str], name: str) -> None:
-    for column in columns:
-        if rows[column].null_count == len(rows):
-            raise InputError(f"column: {column!r} is in no prediction of {name}")
+def _check_option(name: str, value: object, accepted: Sequence[str]) -> None:
+    if value not in accepted:
+        raise InputError(f"{name}: {' or '.join(accepted)} is accepted, found {quoted(value)}")
 
 
-def _frame(rows: pa.Table) -> pd.DataFrame:
-    import pandas as pd
-
-    def types(kind: pa.DataType) -> Any:
-        return pd.ArrowDtype(kind) if pa.types.is_list(kind) else None
-
-    frame: pd.DataFrame = rows.to_pandas(types_mapper=types)
+def _file_or_frame(name: str, given: Any) -> Path | pd.DataFrame:
+    if isinstance(given, (str, os.PathLike)):
+        return Path(given)
+    # A DataFrame cannot be there without the module that makes it, which takes long to import.
+    pandas = sys.modules.get("pandas")
+    if pandas is None or not isinstance(given, pandas.DataFrame):
+        found = f"the {type(given).__name__} {quoted(given)}"
+        raise InputError(f"{name}: a path or a pandas DataFrame is expected, found {found}")
+    frame: pd.DataFrame = given
     return frame
+
+
+def _further_columns(columns: Sequence[str]) -> list[str]:
+    """The columns that are keys of the predictions: neither the table's own nor a metric's."""
+    if "variant" in columns:
+        raise InputError(
+            "column: 'variant' is the name of the variant of ANLS in every output; give the key "
+            "another name"
+        )
+    return [column for column in columns if column not in COLUMNS and not _names_metric(column)]
+
+
+def _names_metric(column: str) -> bool:
+    return column.partition("+")[0] in NAMES
+
+
+def _scorable(
+    predictions: Predictions, metrics: Sequence[Metric] | None, on_bad_line: OnBadLine
+) -> Predictions:
+    """The predictions that can be scored. Raises `InputError` for the first that cannot, unless
+    such ones are to be skipped and others are left."""
+    problems = unscorable(predictions, metrics)
+    if not problems:
+        return predictions
+    if on_bad_line == "error" or len(problems) == len(predictions.rows):
+        position, problem = next(iter(problems.items()))
+        identity = predictions.column("question_id")[position].as_py()
+        raise InputError(f"{predictions.place(position)}: question {quoted(identity)}: {problem}")
+    return predictions.without(problems)
+
+
+def _check_columns(rows: pa.Table, columns: Sequence[str], name: str) -> None:
+    """Raises `InputError` for a column asked for that says nothing."""
+    for column in columns:
+        if column in COLUMNS:
+            continue
+        if column not in rows.column_names:
+            raise InputError(
+                f"column: {quoted(column)} is a metric that was not computed; ask for it by metric"
+            )
+        if rows[column].null_count == len(rows):
+            raise InputError(f"column: {quoted(column)} is in no prediction of {name}")
 
 
 def _rows(positions: NDArray[np.int64]) -> pa.Array:
@@ -342,15 +420,3 @@ def _csv_column(column: pa.ChunkedArray) -> pa.Array:
     return arrow_columns.strings(
         [f"'{cell}" if cell and cell[0] in _ESCAPED else cell for cell in cells]
     )
-
-
-def _write(path: Path, write: Callable[[Path], object]) -> None:
-    """Writes beside the path and moves the file there, so that no half of one is ever seen."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        write(part)
-        part.replace(path)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from None
-    finally:
-        part.unlink(missing_ok=True)

@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args, get_type_hints
 
 from rapidfuzz.distance import Levenshtein
 
-from florence_eval.errors import InputError
+from florence_eval.errors import InputError, quoted
 from florence_eval.values import canonical_number
 
 Tie = Literal["keep", "drop"]
@@ -80,7 +80,7 @@ class Variant:
         elif self.unicode == "nfkc":
             text = unicodedata.normalize("NFKC", text)
         if self.strip_period:
-            text = text.rstrip().removesuffix(".")
+            text = without_final_period(text)
         if self.coerce_numbers:
             text = canonical_number(text) or text
         return text
@@ -134,14 +134,22 @@ def nls(prediction: str, answers: Sequence[str], *, variant: str | Variant = "of
     return _similarity(prediction, answers, Variant.parse(variant))
 
 
+def without_final_period(text: str) -> str:
+    """`text` without one final "." and the white space after it; as it stands where it has none."""
+    bare = text.rstrip()
+    return bare[:-1] if bare.endswith(".") else text
+
+
 def check_answers(prediction: object, answers: object) -> None:
     """Raises `InputError` unless `prediction` is a string and `answers` a sequence of strings."""
     if not isinstance(prediction, str):
-        raise InputError(f"prediction: a string is expected, found {prediction!r}")
+        raise InputError(f"prediction: a string is expected, found {quoted(prediction)}")
     if isinstance(answers, str):
-        raise InputError(f"answers: a list of strings is expected, found the string {answers!r}")
+        raise InputError(
+            f"answers: a list of strings is expected, found the string {quoted(answers)}"
+        )
     if not isinstance(answers, Sequence) or not all(isinstance(a, str) for a in answers):
-        raise InputError(f"answers: a list of strings is expected, found {answers!r}")
+        raise InputError(f"answers: a list of strings is expected, found {quoted(answers)}")
     if not answers:
         raise InputError("answers: at least one answer is expected, found an empty list")
 
@@ -179,12 +187,14 @@ def _differences(variant: Variant, named: Variant) -> list[str]:
 def _parse(text: str) -> Variant:
     name, *switches = text.split("+")
     if name not in VARIANTS:
-        raise InputError(f"variant: {name!r} is not one of {', '.join(VARIANTS)}")
+        raise InputError(f"variant: {quoted(name)} is not one of {', '.join(VARIANTS)}")
     changes: dict[str, Any] = {}
     for switch in switches:
         key, _, value = switch.partition("=")
         if key not in _SWITCHES:
-            raise InputError(f"variant: {key!r} is not one of {', '.join(_SWITCHES)}")
+            raise InputError(f"variant: {quoted(key)} is not one of {', '.join(_SWITCHES)}")
+        if key in changes:
+            raise InputError(f"variant: {key} is there twice in {quoted(text)}; once is accepted")
         changes[key] = _SWITCHES[key](key, value)
     return replace(VARIANTS[name], **changes)
 

@@ -22,6 +22,11 @@ class Slice:
     estimate: Estimate
 
 
+def as_json(slices: Sequence[Slice]) -> dict[str, dict[str, float | int | None]]:
+    """Estimates by label, ready for JSON."""
+    return {each.label: each.estimate.as_json() for each in slices}
+
+
 def sliced(
     column: Sequence[Any], values: NDArray[np.float64], documents: NDArray[np.int64], *, seed: int
 ) -> list[Slice]:

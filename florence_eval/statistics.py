@@ -47,7 +47,12 @@ class Estimate:
 
     def as_json(self) -> dict[str, float | int | None]:
         """The fields for JSON, which has no NaN: None instead."""
-        return {key: None if value != value else value for key, value in asdict(self).items()}
+        return {key: known(value) for key, value in asdict(self).items()}
+
+
+def known(value: float) -> float | None:
+    """A number as JSON has it: None for NaN."""
+    return None if value != value else value
 
 
 def document_codes(documents: pa.Array) -> NDArray[np.int64]:

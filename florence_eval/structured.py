@@ -17,7 +17,9 @@ def anls_star(prediction: Any, answers: Sequence[Any]) -> float:
     array or object is read as one, because that is how a model writes it. Computed by the package
     `anls_star` (Peer et al., "ANLS* - A Universal Document Processing Metric for Generative Large
     Language Models", 2024), whose strings are compared in its own way, strict at the threshold: it
-    is no variant of `anls`. Raises `InputError` where that package is not installed.
+    is no variant of `anls`. A prediction nested deeper than the package can follow, as a model that
+    repeats a bracket writes it, is compared as text. Raises `InputError` for such an answer, and
+    where that package is not installed.
     """
     try:
         anls_score = import_module("anls_star").anls_score
@@ -25,8 +27,19 @@ def anls_star(prediction: Any, answers: Sequence[Any]) -> float:
         raise InputError(
             "metric: anls_star needs the package anls_star; install florence-docs[metrics]"
         ) from None
-    read = _structure(prediction)
-    return max(float(anls_score(gt=_structure(answer), pred=read)) for answer in answers)
+    references = [_structure(answer) for answer in answers]
+
+    def best(predicted: Any) -> float:
+        return max(float(anls_score(gt=reference, pred=predicted)) for reference in references)
+
+    try:
+        return best(_structure(prediction))
+    except RecursionError:
+        pass
+    try:
+        return best(str(prediction))
+    except RecursionError:
+        raise InputError("answers: anls_star cannot follow an answer nested so deeply") from None
 
 
 def _structure(value: Any) -> Any:
@@ -34,5 +47,5 @@ def _structure(value: Any) -> Any:
         return value
     try:
         return json.loads(value)
-    except ValueError:
+    except (ValueError, RecursionError):
         return value

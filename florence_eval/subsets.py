@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from florence_eval.vqa import LEAST_ANSWERS
+
 
 class Subset(NamedTuple):
     """A subset, the metric that `auto` scores it with, and what that stands in for."""
@@ -84,6 +86,6 @@ def standard_metric(source: str | None, answers: int) -> str:
     subset = SUBSETS.get(source.rpartition("/")[2].lower()) if source else None
     if subset is None:
         return "anls"
-    if subset.metric.startswith("vqa_accuracy") and answers < 4:
+    if subset.metric.startswith("vqa_accuracy") and answers < LEAST_ANSWERS:
         return subset.metric + "+any_answer"
     return subset.metric

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -10,13 +10,15 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from florence_eval import arrow_columns
-from florence_eval.categories import CATEGORIES, categorise
+from florence_eval.categories import CATEGORIES, EMPTY, categorise
+from florence_eval.errors import InputError
 from florence_eval.matching import Matches, match
 from florence_eval.metrics import Metric
 from florence_eval.pairs import Pairs
 from florence_eval.predictions import OPTIONAL, REQUIRED, Predictions
 from florence_eval.similarity import Variant
 from florence_eval.subsets import standard_metric
+from florence_eval.vqa import too_few
 
 COLUMNS = (
     *("question_id", "doc_id", "source", "question_types", "question", "prediction", "answers"),
@@ -25,13 +27,37 @@ COLUMNS = (
 )
 
 
+def unscorable(predictions: Predictions, metrics: Sequence[Metric] | None) -> Mapping[int, str]:
+    """The positions of predictions that their metric cannot score, and why, in words: a `metric` of
+    their own that is none, or too few answers. `metrics` is that of `tabulate`."""
+    counts = arrow_columns.to_numpy(pc.list_value_length(predictions.column("answers")))
+    problems: dict[int, str] = {}
+    if metrics is not None:
+        least = max(metric.least_answers for metric in metrics)
+        few = np.flatnonzero(counts[: len(predictions.numbers)] < least)
+        return {row: too_few(int(counts[row])) for row in few.tolist()}
+    own = predictions.column("metric")
+    for name in own.unique().drop_null().to_pylist():
+        rows = np.flatnonzero(arrow_columns.to_numpy(pc.fill_null(pc.equal(own, name), False)))
+        try:
+            least = Metric.parse(name).least_answers if name else 1
+        except InputError as error:
+            problems |= dict.fromkeys(rows.tolist(), str(error))
+        else:
+            few = rows[(rows < len(predictions.numbers)) & (counts[rows] < least)]
+            problems |= {row: too_few(int(counts[row])) for row in few.tolist()}
+    return dict(sorted(problems.items()))
+
+
 def tabulate(
     predictions: Predictions, metrics: Sequence[Metric] | None, variant: Variant
 ) -> pa.Table:
-    """The table of N questions, all of which have answers, with the columns of `Scores.table`.
+    """The table of N questions, none of them `unscorable`, with the columns of `Scores.table`.
 
     `metrics` None is `auto`: each question's own `metric`, else the standard one of its source. The
-    schema's metadata says under `doc_id` what that column was taken from. Raises `InputError`.
+    schema's metadata says under `doc_id` what that column was taken from. A missing question is
+    empty, never exact, and has the worst value of every metric. Raises `InputError` where a
+    metric's package is not installed.
     """
     rows = predictions.rows
     prediction, answers = predictions.column("prediction"), predictions.column("answers")
@@ -43,6 +69,8 @@ def tabulate(
     best = arrow_columns.numbers(pairs.starts + matches.best_index)
     missing = np.array(predictions.missing, np.int64)
     matches.anls[missing] = matches.similarity[missing] = 0.0
+    matches.exact[missing] = False
+    codes[missing] = EMPTY
     names, scores, measured = _measure(predictions, matches, missing, metrics)
     columns = {
         "question_id": rows["question_id"],
@@ -91,13 +119,15 @@ def _measure(
     columns = {}
     for code, (metric, mask) in enumerate(zip(metrics, applies, strict=True)):
         values = np.zeros(total)
-        rows = np.flatnonzero(mask)
         if metric.name in ("anls", "nls"):
             values = matches.anls if metric.name == "anls" else matches.similarity
         else:
+            computed = mask.copy()
+            if not metric.of_corpus:
+                computed[missing] = False
+            rows = np.flatnonzero(computed)
             values[rows] = _values(metric, predictions, rows)
-            if not metric.lower_is_better:
-                values[missing] = 0.0
+            values[missing] = metric.worst
         if str(metric) != "anls":
             columns[str(metric)] = arrow_columns.numbers(values, None if mask.all() else mask)
         scores = np.where(codes == code, values, scores)

@@ -44,7 +44,11 @@ def cer(prediction: str, answers: Sequence[str]) -> float:
 
 
 def wer(prediction: str, answers: Sequence[str]) -> float:
-    """Word error rate to the nearest answer, as `cer`, of words parted by white space."""
+    """Word error rate to the nearest answer, as `cer`, of words parted by white space.
+
+    Any white space parts words, a line break or a tab too. (jiwer's default parts at spaces alone,
+    and so takes "two\\nlines" for one word.)
+    """
     return min(error_rate(prediction.split(), answer.split()) for answer in answers)
 
 

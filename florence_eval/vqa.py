@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 from florence_eval.errors import InputError
 
+# Of fewer annotators none could give a score of 1.
+LEAST_ANSWERS = 4
 _PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
 _COMMA_IN_NUMBER = re.compile(r"\d,\d")
 # The official script means "no digit before", but writes a lookahead that always holds; and it
@@ -34,9 +36,9 @@ def vqa_accuracy(
 ) -> float:
     """The mean over annotators of min(1, others who gave the prediction / 3), in [0, 1].
 
-    Each annotator is left out in turn, as the official script does. It normalises (punctuation,
-    articles, number words, contractions) the prediction, and the answers, only where the annotators
-    disagree.
+    Each annotator is left out in turn, as the official script does (VQA v2's `vqaEval.py`). It
+    normalises (punctuation, articles, number words, contractions) the prediction and the answers
+    only where the annotators disagree; white space around an answer is no disagreement.
 
     evalai: normalise always, and drop commas, question marks and possessives first: the EvalAI
         server's way, which TextVQA's published numbers use.
@@ -46,16 +48,13 @@ def vqa_accuracy(
     Raises `InputError` for fewer than four answers unless `any_answer` is on: no prediction could
     score 1.
     """
-    if len(answers) < 4 and not any_answer:
-        raise InputError(
-            f"answers: vqa_accuracy counts the agreement of ten, found {len(answers)}; switch on "
-            "any_answer to accept a match with any"
-        )
+    if len(answers) < LEAST_ANSWERS and not any_answer:
+        raise InputError(too_few(len(answers)))
     predicted = _one_line(prediction)
     accepted = [_one_line(answer) for answer in answers]
     if evalai:
         predicted, *accepted = map(evalai_normalised, [predicted, *accepted])
-    elif len(set(answers)) > 1 or any_answer:
+    elif len(set(accepted)) > 1 or any_answer:
         predicted, *accepted = map(normalised, [predicted, *accepted])
     matches = accepted.count(predicted)
     if any_answer:
@@ -64,6 +63,14 @@ def vqa_accuracy(
     leaving_out_another = min(1.0, matches / 3)
     total = matches * leaving_out_a_match + (len(accepted) - matches) * leaving_out_another
     return total / len(accepted)
+
+
+def too_few(answers: int) -> str:
+    """Why so few answers are refused, in words."""
+    return (
+        f"answers: vqa_accuracy counts the agreement of ten, found {answers}; switch on any_answer "
+        "to accept a match with any"
+    )
 
 
 def normalised(text: str) -> str:

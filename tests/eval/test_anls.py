@@ -146,6 +146,9 @@ def test_the_named_variants_keep_their_names() -> None:
         ("official+threshold=0.6", "ab", ["ac"], 0.0),
         ("official+length=compared", "ab   ", ["abd"], 2 / 3),
         ("official+strip_period", "Paris.", ["Paris"], 1.0),
+        ("official+strip_period", "Paris. ", ["Paris"], 1.0),
+        # Without a period nothing is stripped: the official length counts the white space.
+        ("official+strip_period", "ab   ", ["abd"], 0.8),
         ("official+unicode=nfc", "e\u0301", ["\u00e9"], 1.0),
         ("official+unicode=nfkc", "\ufb01t", ["fit"], 1.0),
         ("official", "$1,000.00", ["1000"], 0.0),
@@ -190,7 +193,7 @@ def test_what_is_no_prediction_or_answers_is_refused(
 @pytest.mark.parametrize(
     "variant",
     ["offical", "official+nonsense", "official+tie=maybe", "official+threshold=x",
-     "official+threshold=2", "official+fold_case=perhaps"],
+     "official+threshold=2", "official+fold_case=perhaps", "official+tie=keep+tie=drop"],
 )  # fmt: skip
 def test_unknown_variants_and_switches_are_refused(variant: str) -> None:
     with pytest.raises(InputError):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import re
 
 import pytest
 from hypothesis import given
@@ -20,11 +22,12 @@ from florence_eval import (
     vqa_accuracy,
     wer,
 )
+from florence_eval.captions import caption_words
 from florence_eval.choices import read_choices
 from florence_eval.metrics import Metric, corpus_error_rate
 from florence_eval.vqa import evalai_normalised, normalised
 
-words = st.text(st.sampled_from("ab c"), max_size=12)
+words = st.text(st.sampled_from("ab c\t\n"), max_size=12)
 some_words = words.filter(lambda text: bool(text.strip()))
 
 
@@ -53,12 +56,18 @@ def test_token_f1_is_squads(prediction: str, answers: list[str], expected: float
     assert token_f1(prediction, answers) == pytest.approx(expected)
 
 
+def spaced(text: str) -> str:
+    """A text with spaces for all white space: jiwer parts words at nothing else."""
+    return re.sub(r"\s", " ", text)
+
+
 @given(some_words, words)
 def test_error_rates_are_jiwers(answer: str, prediction: str) -> None:
     jiwer = pytest.importorskip(
         "jiwer", reason="jiwer, the oracle of error rates, is not installed"
     )
-    assert wer(prediction, [answer]) == pytest.approx(jiwer.wer(answer, prediction))
+    expected = jiwer.wer(spaced(answer), spaced(prediction))
+    assert wer(prediction, [answer]) == pytest.approx(expected)
     assert cer(prediction, [answer]) == pytest.approx(jiwer.cer(answer, prediction))
 
 
@@ -69,13 +78,18 @@ def test_the_corpus_error_rate_is_jiwers(pairs: list[tuple[str, str]]) -> None:
     )
     answers, predictions = (list(texts) for texts in zip(*pairs, strict=True))
     ours = corpus_error_rate(Metric("wer"), predictions, [[answer] for answer in answers])
-    assert ours == pytest.approx(jiwer.wer(answers, predictions))
+    expected = jiwer.wer(list(map(spaced, answers)), list(map(spaced, predictions)))
+    assert ours == pytest.approx(expected)
 
 
 def test_error_rates_take_the_nearest_answer() -> None:
     assert cer("abd", ["xyz", "abc"]) == pytest.approx(1 / 3)
     assert wer("", [""]) == 0.0
     assert wer("a", [""]) == 1.0
+
+
+def test_a_line_break_or_a_tab_parts_words() -> None:
+    assert wer("two\nlines", ["two lines"]) == wer("two\tlines", ["two lines"]) == 0.0
 
 
 @pytest.mark.parametrize(
@@ -105,8 +119,15 @@ def test_relaxed_accuracy_as_published(prediction: str, answer: str, expected: f
 
 def test_relaxed_accuracy_reads_separators_and_units_where_switched_on() -> None:
     assert relaxed_accuracy("1,000", ["1000"], thousands=True) == 1.0
+    assert relaxed_accuracy("-1,234,567.5", ["-1234567.5"], thousands=True) == 1.0
     assert relaxed_accuracy("5%", ["5"], percent_unit=True) == 1.0
     assert relaxed_accuracy("5%", ["0.05"], percent_unit=True) == 0.0
+
+
+@pytest.mark.parametrize("text", ["1,2,3", "12,3", "1,,23", ",123", "1234,567"])
+def test_commas_that_part_no_thousands_make_no_number(text: str) -> None:
+    number = text.replace(",", "")
+    assert relaxed_accuracy(text, [number], thousands=True) == 0.0
 
 
 def leave_one_out(prediction: str, answers: list[str]) -> float:
@@ -149,6 +170,10 @@ def test_vqa_accuracy_of_ten_answers_is_the_well_known_staircase(
         ("black, white", "black white", "black white"),
         ("john's", "john's", "john 's"),
         ("what?", "what", "what"),
+        ("aint", "ain't", "ain't"),
+        ("somebody'd", "somebodyd", "somebodyd"),
+        # The official script passes re.UNICODE, which is 32, as the number of periods to remove.
+        ("a" + "." * 33, "a.", "a."),
     ],
 )
 def test_the_normalisers_give_the_official_forms(text: str, official: str, evalai: str) -> None:
@@ -160,6 +185,14 @@ def test_unanimous_answers_are_compared_as_they_stand() -> None:
     assert vqa_accuracy("Red", ["red"] * 10) == 0.0
     assert vqa_accuracy("Red", ["red"] * 9 + ["blue"]) == 1.0
     assert vqa_accuracy("Red", ["red"] * 10, evalai=True) == 1.0
+
+
+def test_annotators_who_differ_by_white_space_only_are_unanimous() -> None:
+    # vqaEval.py puts spaces for line breaks and tabs and strips before it asks who disagrees.
+    for same in ("red ", "\tred", "red\n"):
+        assert vqa_accuracy("Red", [same] + ["red"] * 9) == 0.0
+        assert vqa_accuracy("red", [same] + ["red"] * 9) == 1.0
+    assert vqa_accuracy("Red Car", ["red\ncar"] + ["red car"] * 9) == 0.0
 
 
 def test_vqa_accuracy_of_few_answers_is_refused_unless_any_counts() -> None:
@@ -179,6 +212,11 @@ QUESTION = "Question: Which?\nChoices:\nA. Paris\nB. New York\nAnswer with the l
         ("B.", "B", 1.0),
         ("new york.", "B", 1.0),
         ("B. New York", "B", 1.0),
+        ("b. New York", "B", 1.0),
+        ("b) the city", "B", 1.0),
+        ("A. some other town", "A", 1.0),
+        ("A. some other town", "B", 0.0),
+        ("d. none of them", "B", 0.0),
         ("The answer is B", "B", 1.0),
         ("B", "New York", 1.0),
         ("A", "B", 0.0),
@@ -188,6 +226,11 @@ QUESTION = "Question: Which?\nChoices:\nA. Paris\nB. New York\nAnswer with the l
 )
 def test_a_choice_is_named_by_letter_or_text(prediction: str, answer: str, expected: float) -> None:
     assert multiple_choice(prediction, [answer], read_choices(QUESTION)) == expected
+
+
+def test_without_choices_a_small_letter_before_a_text_names_none() -> None:
+    assert multiple_choice("B. because it is", ["B"]) == 1.0
+    assert multiple_choice("a. m.", ["a. p."]) == 0.0
 
 
 def test_choices_are_read_in_each_of_the_cauldrons_forms() -> None:
@@ -204,6 +247,31 @@ def test_anls_star_scores_lists_and_dictionaries_as_its_package_does() -> None:
     expected = package.anls_score(gt={"x": "abcd", "y": ["1"]}, pred={"x": "abcx"})
     assert anls_star({"x": "abcx"}, ['{"x": "abcd", "y": ["1"]}']) == pytest.approx(expected)
     assert anls_star("Paris", ["paris", "Rome"]) == 1.0
+
+
+def test_anls_star_gives_its_authors_worked_examples() -> None:
+    """Of the package's readme, each worked out by hand: the mean of the similarities of all leaves,
+    a list matched in the order that fits best."""
+    pytest.importorskip("anls_star", reason="the package anls_star is not installed")
+    assert anls_star("Hello Wrld", ["Hello World"]) == pytest.approx(1 - 1 / 11)
+    truth = {"a": ("hello", "world"), "b": ["this", "is", "a", "test"]}
+    predicted = {"a": "hello!", "b": ["a", "test", "this", "be"]}
+    expected = pytest.approx((5 / 6 + 1 + 1 + 1 + 0) / 5)
+    assert anls_star(predicted, [truth]) == expected
+    assert anls_star(json.dumps(predicted), [truth]) == expected
+
+
+@pytest.mark.parametrize("looping", ["[" * 100_000, "[" * 900 + "]" * 900, '{"a":' * 100_000])
+def test_anls_star_compares_a_looping_prediction_as_text(looping: str) -> None:
+    pytest.importorskip("anls_star", reason="the package anls_star is not installed")
+    assert anls_star(looping, ["a"]) == 0.0
+    assert anls_star(looping, ["a", '["b"]']) == 0.0
+    with pytest.raises(InputError, match="an answer nested so deeply"):
+        anls_star("a", ["[" * 900 + "]" * 900])
+
+
+def test_a_caption_is_its_words_in_lower_case() -> None:
+    assert caption_words("A dog, runs at 1.5 MPH! It's") == "a dog runs at 1.5 mph it's"
 
 
 def test_cider_is_highest_for_the_reference_itself_and_0_without_a_common_word() -> None:
@@ -227,10 +295,19 @@ def test_a_metrics_name_reads_back(name: str) -> None:
     assert str(Metric.parse(name)) == name
 
 
-@pytest.mark.parametrize("name", ["f1", "anls+strip_period", "cer+thousands", ""])
+@pytest.mark.parametrize(
+    "name", ["f1", "anls+strip_period", "cer+thousands", "cer+strip_period+strip_period", ""]
+)
 def test_unknown_metrics_and_switches_are_refused(name: str) -> None:
     with pytest.raises(InputError, match="metric"):
         Metric.parse(name)
+
+
+def test_strip_period_takes_one_period_and_leaves_a_text_without_one_as_it_is() -> None:
+    metric = Metric.parse("relaxed_accuracy+strip_period")
+    predictions = ["Yes", "Yes.", "Yes. ", "Yes..", "Yes ", "Yes"]
+    answers = [["yes"], ["yes"], ["yes"], ["yes"], ["yes"], ["yes."]]
+    assert metric.values(predictions, answers, [None] * 6).tolist() == [1, 1, 1, 0, 0, 1]
 
 
 def test_final_answer_keeps_what_follows_the_last_answer() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +43,14 @@ BAD_LINES = {
     "list prediction": (row(prediction=["a"]), "prediction: one string .*an array"),
     "no prediction": ({"question_id": 2}, "no 'prediction'"),
     "no id": ({"prediction": "a", "answers": ["a"]}, "no 'question_id'"),
+    "empty id": (row(question_id=""), "question_id: .*an empty string"),
     "null id": (row(question_id=None), "question_id: .*null"),
     "boolean id": (row(question_id=False), "question_id: .*the boolean false"),
     "invalid JSON": (b'{"question_id": 2, "prediction": "a"', "invalid JSON"),
+    "a key twice": (
+        b'{"question_id": 2, "prediction": "a", "answers": ["a"], "answers": ["zz"]}',
+        "invalid JSON: the key 'answers' is there twice",
+    ),
     "two objects on a line": (b'{"question_id": 2} {"question_id": 3}', "invalid JSON"),
     "invalid UTF-8": (b'{"question_id": 2, "prediction": "\xff"}', "invalid UTF-8"),
     "a lone surrogate": (
@@ -77,6 +84,56 @@ def test_a_skipped_line_is_counted_and_listed(tmp_path: Path, case: str) -> None
     assert "line 2: " in repr(scores).splitlines()[-1]
 
 
+# Lines that can be read, but not scored by the metric that they are to be scored by.
+UNSCORABLE = {
+    "an unknown metric": (row(metric="accuracy"), "auto", "metric: 'accuracy' is not one of"),
+    "a metric of auto": (row(metric="auto"), "auto", "metric: auto .* stands alone"),
+    "too few annotators for its metric": (row(metric="vqa_accuracy"), "auto", "found 1"),
+    "too few annotators": (row(), "vqa_accuracy", "counts the agreement of ten, found 1"),
+}
+
+
+@pytest.mark.parametrize("case", UNSCORABLE)
+def test_a_line_that_its_metric_cannot_score_is_named_or_skipped(tmp_path: Path, case: str) -> None:
+    bad, metric, problem = UNSCORABLE[case]
+    good = {**GOOD, "answers": ["paris"] * 10}
+    path = written(tmp_path, lines(good, b"", bad))
+    with pytest.raises(InputError, match=f"jsonl:3: question '2': .*{problem}"):
+        score(path, metric=metric)
+    scores = score(path, metric=metric, on_bad_line="skip")
+    assert scores.column("question_id") == ["1"]
+    assert [line.line for line in scores.skipped] == [3]
+    path = written(tmp_path, lines(good, bad))
+    with pytest.raises(InputError, match=f"jsonl:2: question '2': .*{problem}"):
+        score(path, metric=metric)
+    with pytest.raises(InputError, match=f"row 0: question '2': .*{problem}"):
+        score(pd.DataFrame([bad]), metric=metric, on_bad_line="skip")
+
+
+def test_a_lines_own_metric_is_not_looked_at_where_another_is_asked_for(tmp_path: Path) -> None:
+    path = written(tmp_path, lines({**GOOD, "metric": "accuracy"}))
+    assert score(path, metric="anls").score.mean == 1.0
+
+
+def test_a_missing_question_stays_missing_where_others_are_skipped(tmp_path: Path) -> None:
+    said = [
+        {"question_id": 1, "answers": ["a"], "metric": "vqa_accuracy"},
+        {"question_id": 2, "answers": ["b"]},
+        {"question_id": 3, "answers": ["c"], "metric": "vqa_accuracy"},
+    ]
+    predictions = [{"question_id": number, "prediction": "b"} for number in (1, 2)]
+    scores = score(
+        written(tmp_path, lines(*predictions)),
+        written(tmp_path, lines(*said), "references.jsonl"),
+        on_missing="zero",
+        on_bad_line="skip",
+    )
+    assert scores.column("question_id") == ["2", "3"]
+    assert scores.column("score") == [1.0, 0.0]
+    assert scores.missing == ("3",)
+    assert [line.line for line in scores.skipped] == [1]
+
+
 def test_a_file_of_bad_lines_only_is_an_error_even_when_they_are_skipped(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="invalid JSON"):
         score(written(tmp_path, b"nonsense\n"), on_bad_line="skip")
@@ -91,19 +148,61 @@ def test_an_empty_file_is_an_error(tmp_path: Path, content: bytes, message: str)
 def test_a_directory_and_a_missing_file_are_errors(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="found a directory"):
         score(tmp_path)
-    with pytest.raises(InputError, match="cannot be read"):
-        score(tmp_path / "nothing.jsonl")
+    for name in ("nothing.jsonl", "a\0b", "x" * 5000):
+        with pytest.raises(InputError, match="cannot be read"):
+            score(tmp_path / name)
+        with pytest.raises(InputError, match="cannot be read"):
+            score(pd.DataFrame([GOOD]), str(tmp_path / name))
+
+
+def test_a_message_is_one_line_of_readable_length(tmp_path: Path) -> None:
+    path = written(tmp_path, lines(row(answers="long " * 20_000)), "two\nlines.jsonl")
+    with pytest.raises(InputError, match="letter by letter") as caught:
+        score(path)
+    assert "two\\nlines.jsonl:1: " in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 600
+
+
+@pytest.mark.parametrize("first", [GOOD, row(question_id="7", doc_id=None)])
+def test_a_byte_order_mark_is_no_part_of_the_file(tmp_path: Path, first: dict[str, Any]) -> None:
+    mark = b"\xef\xbb\xbf"
+    scores = score(written(tmp_path, mark + lines(first, row())), on_bad_line="skip")
+    assert len(scores) == 2 and not scores.skipped
+    truth = lines({"dataset_name": "d", "data": [{"questionId": 1, "answers": ["paris"]}]})
+    submission = lines([{"questionId": 1, "answer": "Paris"}])
+    for references in (truth, lines({"question_id": 1, "answers": ["paris"]})):
+        found = score(
+            written(tmp_path, mark + submission, "submission.json"),
+            written(tmp_path, mark + references, "references.json"),
+        )
+        assert found.score.mean == 1.0
+    with pytest.raises(InputError, match="empty file"):
+        score(written(tmp_path, mark))
 
 
 def test_an_id_that_is_there_twice_is_an_error_also_as_number_and_string(tmp_path: Path) -> None:
-    path = written(tmp_path, lines(GOOD, row(), {**GOOD, "question_id": "1"}))
-    with pytest.raises(InputError, match="'1' is there twice, as prediction 1 and 3"):
+    again = {**GOOD, "question_id": "1"}
+    with pytest.raises(InputError, match=r"jsonl:3: question_id '1' is there twice, .* line 1;"):
+        score(written(tmp_path, lines(GOOD, row(), again)))
+    with pytest.raises(InputError, match=r"jsonl:5: question_id '1' is there twice, .* line 3;"):
+        score(written(tmp_path, lines(row(), b"", GOOD, b"", again)))
+    with pytest.raises(InputError, match=r"row 1: question_id '1' is there twice, .* row 0;"):
+        score(pd.DataFrame([GOOD, again]))
+
+
+def test_an_empty_id_is_no_id_also_among_others_that_are_text(tmp_path: Path) -> None:
+    path = written(tmp_path, lines(row(question_id="a"), row(question_id="")))
+    with pytest.raises(InputError, match=r"jsonl:2: question_id: an id is expected"):
         score(path)
 
 
 def test_predictions_without_answers_need_references(tmp_path: Path) -> None:
     path = written(tmp_path, lines({"question_id": 1, "prediction": "a"}))
-    with pytest.raises(InputError, match="question '1' has no answers"):
+    with pytest.raises(InputError, match=r"jsonl:1: question '1' has no answers"):
+        score(path)
+    path = written(tmp_path, lines(row(), b"", {"question_id": 1, "prediction": "a"}))
+    with pytest.raises(InputError, match=r"jsonl:3: question '1' has no answers"):
         score(path)
 
 
@@ -142,6 +241,49 @@ def test_a_missing_prediction_is_an_error_or_scores_zero(tmp_path: Path, referen
     assert "1 questions were not answered" in repr(scores)
 
 
+def test_references_say_every_key_that_the_predictions_do_not(tmp_path: Path) -> None:
+    path = written(
+        tmp_path,
+        lines({"question_id": 1, "prediction": "A"}, {"question_id": 2, "prediction": "b"}),
+    )
+    said = [
+        {"question_id": 1, "answers": ["a"], "page": 3, "metric": "exact_match", "tags": ["x"]},
+        {"question_id": 2, "answers": ["b"], "page": 4, "metric": "cer", "tags": ["x", "y"]},
+    ]
+    references = written(tmp_path, lines(*said), "references.jsonl")
+    for given in (references, pd.DataFrame(said)):
+        scores = score(path, given, columns=["page", "tags"])
+        assert scores.column("metric") == ["exact_match", "cer"]
+        assert scores.column("score") == [1.0, 0.0]
+        assert scores.column("page") == ["3", "4"]
+        assert scores.column("tags") == [["x"], ["x", "y"]]
+
+
+def test_references_may_be_a_dataframe(tmp_path: Path) -> None:
+    path = written(tmp_path, lines({"question_id": 1, "prediction": "a"}))
+    assert score(path, pd.DataFrame([{"question_id": "1", "answers": ["a"]}])).score.mean == 1.0
+    with pytest.raises(InputError, match=r"references: row 0: answers: .*letter by letter"):
+        score(path, pd.DataFrame([{"question_id": "1", "answers": "a"}]))
+
+
+def test_a_missing_prediction_is_the_worst_in_every_metric_and_never_exact(tmp_path: Path) -> None:
+    metrics = ["anls", "nls", "exact_match", "token_f1", "cer", "wer", "vqa_accuracy"]
+    references = written(
+        tmp_path,
+        lines({"question_id": 1, "answers": ["a b"] * 10}, {"question_id": 2, "answers": [""]}),
+        "references.jsonl",
+    )
+    path = written(tmp_path, lines({"question_id": 1, "prediction": "a b"}))
+    scores = score(path, references, on_missing="zero", metric=metrics)
+    row = scores.table.iloc[1]
+    assert [row[name] for name in metrics] == [0, 0, 0, 0, 1, 1, 0]
+    assert (row["exact"], row["category"], row["similarity"]) == (False, "empty", 0.0)
+    assert scores.categories["exact"] == 1
+    # One wrong character beside the three of the other answer; one wrong word beside its two.
+    assert scores.summary["metrics"]["cer"]["corpus"] == pytest.approx(1 / 4)
+    assert scores.summary["metrics"]["wer"]["corpus"] == pytest.approx(1 / 3)
+
+
 def test_a_missing_prediction_scores_zero_even_for_an_empty_answer(tmp_path: Path) -> None:
     references = written(
         tmp_path, lines({"question_id": 1, "answers": ["a"]}, {"question_id": 2, "answers": [""]}),
@@ -154,7 +296,7 @@ def test_a_missing_prediction_scores_zero_even_for_an_empty_answer(tmp_path: Pat
 
 def test_an_extra_prediction_is_an_error(tmp_path: Path, references: Path) -> None:
     rows = [{"question_id": number, "prediction": "a"} for number in range(1, 8)]
-    with pytest.raises(InputError, match="question '3', '4', '5' and 2 more not in"):
+    with pytest.raises(InputError, match="jsonl:3: question '3', '4', '5' and 2 more not in"):
         score(written(tmp_path, lines(*rows)), references)
 
 
@@ -167,7 +309,18 @@ def test_an_extra_prediction_is_an_error(tmp_path: Path, references: Path) -> No
         (lines({"question_id": 1, "answers": ["a"]}, {"question_id": "1", "answers": ["a"]}),
          ":2: question_id '1' is there twice"),
         (b"[]", "an array at the root is a submission"),
-        (b"{", "invalid JSON"),
+        (b"{", ":1: invalid JSON"),
+        (lines({"questionId": 1, "answers": ["a"]}), ":1: no 'question_id'"),
+        (lines({"questionId": 1, "answers": ["a"]}, {"questionId": 2, "answers": ["a"]}),
+         ":1: no 'question_id'"),
+        (lines(b'{"question_id": 1, "answers": ["a"}', {"question_id": 2, "answers": ["a"]}),
+         ":1: invalid JSON"),
+        (b'{"dataset_name": "d",\n"data": [{"questionId": 1,\n"answers": ["a"}]}',
+         ":3: invalid JSON"),
+        (b'{"dataset_name": "d", "data": [{"questionId": 1, "questionId": 2}]}',
+         ": invalid JSON: the key 'questionId' is there twice"),
+        (b'{"dataset_name": "d", "data": [{"questionId": ' + b"1" * 5000 + b"}]}",
+         ": invalid JSON: .*digits"),
     ],
 )  # fmt: skip
 def test_bad_references_are_named(tmp_path: Path, content: bytes, message: str) -> None:
@@ -225,6 +378,12 @@ def test_a_broken_submission_is_named_by_line(tmp_path: Path) -> None:
     )
     with pytest.raises(InputError, match=r"submission.json:2: invalid JSON"):
         score(written(tmp_path, b"[{},\n nonsense]", "submission.json"), truth)
+    for broken, problem in (
+        (b'[{"questionId": ' + b"1" * 5000 + b', "answer": "a"}]', "digits"),
+        (b'[{"questionId": 1, "answer": "a", "answer": "b"}]', "the key 'answer' is there twice"),
+    ):
+        with pytest.raises(InputError, match=f"submission.json: invalid JSON: .*{problem}"):
+            score(written(tmp_path, broken, "submission.json"), truth)
 
 
 def assert_same_scores(scores: Scores) -> None:
@@ -260,7 +419,31 @@ def test_lmms_eval_sample_logs_are_read(tmp_path: Path, responses: tuple[Any, An
     assert scores.table["answers"].tolist() == ANSWERS
 
 
-@pytest.mark.parametrize(("suffix", "delimiter"), [(".tsv", "\t"), (".csv", ",")])
+def test_a_samples_own_row_is_not_taken_for_our_keys(tmp_path: Path) -> None:
+    doc = {"image": {"bytes": 3}, "source": 3, "metric": "accuracy", "split": "val", "page": 4}
+    sample = {"doc_id": 0, "doc": doc, "target": "paris", "filtered_resps": "Paris"}
+    scores = score(written(tmp_path, lines(sample)), columns=["page"])
+    assert scores.column("metric") == ["anls"]
+    assert scores.column("image") == scores.column("source") == [None]
+    assert scores.column("page") == ["4"]
+
+
+def test_a_sample_is_known_by_its_rows_id_else_by_its_position(tmp_path: Path) -> None:
+    docs = [{"id": "x", "docId": 5}, {"question_id": 8, "image_id": "p"}, {}]
+    samples = [
+        {"doc_id": place, "doc": doc, "target": "['a', 'b']", "filtered_resps": "b"}
+        for place, doc in enumerate(docs)
+    ]
+    scores = score(written(tmp_path, lines(*samples[:2])))
+    assert scores.column("question_id") == ["x", "8"]
+    assert scores.column("doc_id") == ["5", "p"]
+    assert scores.documents_by == "doc_id"
+    assert score(written(tmp_path, lines(*samples))).column("question_id") == ["x", "8", "2"]
+
+
+@pytest.mark.parametrize(
+    ("suffix", "delimiter"), [(".tsv", "\t"), (".csv", ","), (".TSV", "\t"), (".CSV", ",")]
+)
 def test_vlmevalkit_tables_are_read(tmp_path: Path, suffix: str, delimiter: str) -> None:
     path = tmp_path / f"model_DocVQA_VAL{suffix}"
     with path.open("w", newline="", encoding="utf-8") as file:
@@ -269,6 +452,17 @@ def test_vlmevalkit_tables_are_read(tmp_path: Path, suffix: str, delimiter: str)
         writer.writerow([7, "Which city?", str(ANSWERS[0]), "Paris"])
         writer.writerow([8, "Which year?", "1990", "1991"])
     assert_same_scores(score(path))
+
+
+def test_empty_rows_of_a_table_are_no_questions(tmp_path: Path) -> None:
+    content = b"index\tquestion\tanswer\tprediction\n1\tWhich?\ta\ta\n\n\t\t\t\n2\t\tb\n"
+    path = written(tmp_path, content, "model.tsv")
+    with pytest.raises(InputError, match="row 5: another number of cells"):
+        score(path)
+    assert score(path, on_bad_line="skip").column("question_id") == ["1"]
+    path = written(tmp_path, content.replace(b"2\t\tb\n", b"\tWhich?\ta\ta\n"), "model.tsv")
+    with pytest.raises(InputError, match="row 5: index: an id is expected, found an empty string"):
+        score(path)
 
 
 def test_vlmevalkits_choices_reach_the_metric(tmp_path: Path) -> None:
@@ -281,6 +475,7 @@ def test_vlmevalkits_choices_reach_the_metric(tmp_path: Path) -> None:
     ("content", "message"),
     [
         (b"index\tprediction\n1\ta\n", "no column answer"),
+        (b"index\tanswer\tanswer\tprediction\n1\ta\tb\ta\n", "column 'answer' is there twice"),
         (b"index\tanswer\tprediction\n1\ta\n", "row 2: another number of cells"),
         (b"index\tanswer\tprediction\n1\t\xff\ta\n", ":2: invalid UTF-8"),
     ],
@@ -323,6 +518,57 @@ def test_a_lone_surrogate_in_a_dataframe_is_named() -> None:
         score(frame)
 
 
+@pytest.mark.parametrize("other", [[GOOD], GOOD, None, b"p.jsonl", pd.Series(["a"])])
+def test_what_is_neither_a_path_nor_a_dataframe_is_refused(other: Any) -> None:
+    with pytest.raises(InputError, match=r"^predictions: a path or a pandas DataFrame is expected"):
+        score(other)
+    if other is not None:
+        with pytest.raises(InputError, match=r"^references: a path or a pandas DataFrame"):
+            score(pd.DataFrame([GOOD]), other)
+
+
+@pytest.mark.parametrize("option", ["on_bad_line", "on_missing"])
+def test_an_option_that_is_none_is_refused(option: str) -> None:
+    frame = pd.DataFrame([GOOD, row(prediction=None)])
+    with pytest.raises(InputError, match=f"^{option}: error or .* is accepted, found 'raise'"):
+        score(frame, **{option: "raise"})  # type: ignore[arg-type]
+
+
+def test_a_column_that_is_there_twice_is_refused_if_it_is_used() -> None:
+    frame = pd.DataFrame([[1, "a", ["a"], "x", "y"]])
+    frame.columns = ["question_id", "prediction", "answers", "page", "page"]
+    assert score(frame).score.mean == 1.0
+    with pytest.raises(InputError, match="predictions: the column 'page' is there twice"):
+        score(frame, columns=["page"])
+
+
+def test_an_id_of_any_size_is_an_id(tmp_path: Path) -> None:
+    large = 2**64 + 1
+    frame = pd.DataFrame([{**GOOD, "question_id": large}], dtype=object)
+    assert score(frame).column("question_id") == [str(large)]
+    assert score(written(tmp_path, lines({**GOOD, "question_id": large}))).column(
+        "question_id"
+    ) == [str(large)]
+
+
+@pytest.mark.parametrize(
+    ("cell", "expected"),
+    [
+        (pd.Timestamp("2024-01-05"), "2024-01-05 00:00:00"),
+        (b"ab", "b'ab'"),
+        ({"x"}, ["x"]),
+        ({1}, "[1]"),
+        (Decimal("1.50"), "1.50"),
+        ({("a", 1): 2}, "{('a', 1): 2}"),
+        ({"day": date(2024, 1, 5)}, '{"day": "2024-01-05"}'),
+        (1.5, "1.5"),
+    ],
+)
+def test_any_cell_of_a_dataframe_can_be_sliced_by(cell: Any, expected: object) -> None:
+    frame = pd.DataFrame({**{key: [value] for key, value in GOOD.items()}, "date": [cell]})
+    assert score(frame, columns=["date"]).column("date") == [expected]
+
+
 def test_columns_asked_for_are_carried_along(tmp_path: Path) -> None:
     path = written(tmp_path, lines({**GOOD, "page": 3, "tags": ["x", "y"]}, row(tags=["y"])))
     scores = score(path, columns=["page", "tags"])
@@ -342,6 +588,10 @@ def test_vlmevalkits_spreadsheets_are_read(tmp_path: Path) -> None:
     book.active.append([8, "Which year?", 1990, "1991"])
     book.save(tmp_path / "model.xlsx")
     assert_same_scores(score(tmp_path / "model.xlsx"))
+    book.active.insert_rows(3, 2)
+    book.active["F9"] = " "
+    book.save(tmp_path / "model.XLSX")
+    assert_same_scores(score(tmp_path / "model.XLSX"))
     with pytest.raises(InputError, match="not an XLSX table"):
         score(written(tmp_path, b"nonsense", "other.xlsx"))
 

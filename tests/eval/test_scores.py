@@ -8,7 +8,7 @@ import random
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pandas as pd
@@ -17,9 +17,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from florence_eval import CATEGORIES, InputError, Scores, anls, halves, score
+from florence_eval import CATEGORIES, InputError, Scores, anls, compare, halves, score
 from florence_eval.metrics import Metric
 from florence_eval.subsets import SUBSETS, standard_metric
+from florence_eval.writing import write_whole
 
 MODELS = ("llama_nemotron", "qwen2_vl_2b_instruct")
 
@@ -102,6 +103,29 @@ def test_the_variant_is_named_with_every_number() -> None:
     assert found.score.mean == 0.0
 
 
+def test_every_dataframe_names_the_variant_and_pandas_keeps_it(
+    scores: Scores, tmp_path: Path
+) -> None:
+    comparison = compare(scores, scores)
+    frames = [scores.table, scores.by("question_types"), scores.errors("wrong"), scores.worst(1)]
+    for table in [*frames, comparison.flipped]:
+        assert table.attrs["variant"] == "official"
+        assert table.copy().attrs["variant"] == "official"
+    scores.by("question_types").to_parquet(tmp_path / "by_pandas.parquet")
+    scores.to_parquet(tmp_path / "table.parquet")
+    for name in ("by_pandas.parquet", "table.parquet"):
+        assert pd.read_parquet(tmp_path / name).attrs["variant"] == "official"
+
+
+@pytest.mark.parametrize("metric", ["anls", "cer"])
+@pytest.mark.parametrize("least", [5, 1.01, -0.1, float("nan"), float("inf")])
+def test_the_score_to_reach_is_a_share(scores: Scores, metric: str, least: float) -> None:
+    found = score(scores.table, metric=metric)
+    with pytest.raises(InputError, match=r"from 0 to 1 is expected, found"):
+        found.reaches(least)
+    assert found.reaches(0.5)
+
+
 def test_metrics_asked_for_are_columns_and_the_first_is_the_headline() -> None:
     found = score(frame([{"prediction": "ABCD"}]), metric=["exact_match", "cer"])
     assert found.table.loc[0, ["anls", "exact_match", "cer", "score"]].tolist() == [1, 1, 1, 1]
@@ -109,6 +133,25 @@ def test_metrics_asked_for_are_columns_and_the_first_is_the_headline() -> None:
     assert found.summary["metrics"]["cer"]["corpus"] == 1.0
     with pytest.raises(InputError, match="'wer' was not computed"):
         found.estimate("wer")
+
+
+def test_the_name_of_a_metric_is_its_column_whatever_the_file_says(tmp_path: Path) -> None:
+    path = tmp_path / "p.jsonl"
+    row = {"question_id": 1, "prediction": "abcx", "answers": ["abcd"], "cer": 9, "variant": "x"}
+    path.write_text(json.dumps(row), encoding="utf-8")
+    for source in (path, pd.DataFrame([row])):
+        found = score(source, metric=["anls", "cer"], columns=["cer"])
+        assert found.column("cer") == [0.25]
+        with pytest.raises(InputError, match="'cer' is a metric that was not computed"):
+            score(source, columns=["cer"])
+        with pytest.raises(InputError, match="'variant' is the name of the variant"):
+            score(source, columns=["variant"])
+
+
+@pytest.mark.parametrize("metric", [["auto", "cer"], ["cer", "auto"], "auto+strip_period"])
+def test_auto_stands_alone(metric: str | list[str]) -> None:
+    with pytest.raises(InputError, match=r"auto .* stands alone"):
+        score(frame([{"prediction": "a"}]), metric=metric)
 
 
 def test_auto_takes_the_standard_metric_of_each_source() -> None:
@@ -129,9 +172,11 @@ def test_auto_takes_the_standard_metric_of_each_source() -> None:
     ]  # fmt: skip
     assert table["score"].tolist() == [0.5, 1.0, 0.5, 1.0, 1.0]
     assert table["relaxed_accuracy"].isna().tolist() == [True, False, True, True, True]
-    assert found.headline == "mixed"
+    assert found.headline == "mixed (official)"
     assert found.summary["metrics"]["relaxed_accuracy"]["questions"] == 1
-    assert "score (mixed)" in repr(found)
+    assert "score, mixed (official)" in repr(found)
+    without = [{"prediction": "a", "metric": "cer"}, {"prediction": "a", "metric": "exact_match"}]
+    assert score(frame(without)).headline == "mixed"
 
 
 def test_an_unknown_metric_in_a_row_is_an_error() -> None:
@@ -141,14 +186,68 @@ def test_an_unknown_metric_in_a_row_is_an_error() -> None:
 
 def test_every_subset_of_the_cauldron_has_a_metric(shared_data: Path) -> None:
     with (shared_data / "cauldron" / "subsets.csv").open(encoding="utf-8") as file:
-        names = [row["subset"] for row in csv.DictReader(file)]
-    assert list(SUBSETS) == names
-    assert len(names) == 50
-    for name in names:
-        Metric.parse(standard_metric(name, 10))
+        rows = list(csv.DictReader(file))
+    assert list(SUBSETS) == [row["subset"] for row in rows] == sorted(STANDARD)
+    assert len(rows) == 50
+    # What the table calls the standard metrics that it read in code or papers.
+    called = {
+        "MC exact match": "multiple_choice",
+        "relaxed accuracy 5% (human/augmented split)": "relaxed_accuracy",
+        "ANLS (tau 0.5)": "anls",
+        "ANLS in lmms-eval (accuracy in paper)": "anls",
+        "ANLS": "anls",
+        "exact match (lower+strip)": "exact_match",
+        "VQA accuracy": "vqa_accuracy",
+        "VQA accuracy (10 answers)": "vqa_accuracy",
+        "VQA accuracy with EvalAI normaliser": "vqa_accuracy+evalai",
+        "denotation accuracy": "exact_match",
+        "CIDEr": "cider",
+    }
+    sure = [row for row in rows if row["metric_basis"] in ("read in code or docs", "definition")]
+    assert len(sure) == 13
+    for row in sure:
+        assert standard_metric(row["subset"], 10) == called[row["standard_metric"]]
+
+
+# What docs/evaluation.md says that `auto` takes.
+STANDARD = {
+    subset: metric
+    for metric, subsets in {
+        "anls": "docvqa iconqa infographic_vqa st_vqa",
+        "cer": "iam rendered_text",
+        "cider": "chart2text localized_narratives mimic_cgd screen2words spot_the_diff textcaps "
+        "vistext visualmrc",
+        "exact_match": "clevr clevr_math cocoqa dvqa figureqa hateful_memes mapqa nlvr2 ocrvqa "
+        "robut_sqa robut_wikisql robut_wtq tallyqa vqarad vsr",
+        "exact_match+final_answer": "finqa hitab multihiertt tabmwp",
+        "multiple_choice": "ai2d aokvqa intergps raven scienceqa tqa visual7w",
+        "nls": "datikz diagram_image_to_text websight",
+        "relaxed_accuracy": "chartqa plotqa",
+        "relaxed_accuracy+final_answer": "geomverse",
+        "token_f1+final_answer": "tat_qa",
+        "vqa_accuracy": "okvqa vqav2",
+        "vqa_accuracy+evalai": "textvqa",
+    }.items()
+    for subset in subsets.split()
+}
+
+
+@pytest.mark.parametrize("subset", SUBSETS)
+def test_a_subset_has_the_metric_that_the_documents_say(subset: str) -> None:
+    assert standard_metric(f"cauldron/{subset}", 10) == STANDARD[subset]
+    Metric.parse(STANDARD[subset])
+
+
+@pytest.mark.parametrize(("answers", "further"), [(1, "+any_answer"), (3, "+any_answer"), (4, "")])
+def test_of_fewer_than_four_annotators_a_match_with_any_counts(answers: int, further: str) -> None:
+    assert standard_metric("vqav2", answers) == f"vqa_accuracy{further}"
+    assert standard_metric("textvqa", answers) == f"vqa_accuracy+evalai{further}"
+    assert standard_metric("docvqa", answers) == "anls"
 
 
 def test_slices_count_a_question_once_for_each_of_its_labels(scores: Scores) -> None:
+    found = score(frame([{"prediction": "abcd", "question_types": ["form", "form"]}]))
+    assert found.by("question_types")["questions"].tolist() == [1]
     table = scores.by("question_types").set_index("question_types")
     assert table["questions"].to_dict() == {"form": 2, "(none)": 1, "layout": 1}
     assert table["mean"].to_dict() == {"form": 0.875, "(none)": 0.0, "layout": 1.0}
@@ -195,6 +294,18 @@ def test_no_text_in_the_csv_is_a_formula_and_each_can_be_had_back(tmp_path: Path
     assert {row["variant"] for row in rows} == {"official"}
 
 
+def test_a_file_that_cannot_be_written_whole_leaves_the_older_one(tmp_path: Path) -> None:
+    def broken(file: BinaryIO) -> None:
+        file.write(b"half")
+        raise OSError("no space")
+
+    (tmp_path / "summary.json").write_text("older")
+    with pytest.raises(InputError, match=r"summary.json: cannot be written: no space"):
+        write_whole(tmp_path / "summary.json", broken)
+    assert [path.name for path in tmp_path.iterdir()] == ["summary.json"]
+    assert (tmp_path / "summary.json").read_text() == "older"
+
+
 def test_a_folder_that_cannot_be_made_is_an_error(scores: Scores, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="a folder is expected"):
@@ -210,8 +321,8 @@ def test_markup_in_a_label_stays_text_in_html_and_markdown() -> None:
     assert "&lt;script&gt;\\|" in markdown(grids)
 
 
-def large(folder: Path, rows: int = 400, **changes: Any) -> Path:
-    """A file of predictions whose documents are spread over all of it."""
+def large(folder: Path, rows: int = 400, changed: int = 399, **changes: Any) -> Path:
+    """A file of predictions whose documents are spread over all of it, one of them changed."""
     generator = random.Random(0)
     answers = ["".join(generator.choices("abcde ", k=6)) for _ in range(40)]
     path = folder / "large.jsonl"
@@ -225,7 +336,7 @@ def large(folder: Path, rows: int = 400, **changes: Any) -> Path:
                 "source": "docvqa" if number < rows / 2 else "chartqa",
                 "page": number % 3,
             }
-            file.write(json.dumps({**row, **(changes if number == rows - 1 else {})}) + "\n")
+            file.write(json.dumps({**row, **(changes if number == changed else {})}) + "\n")
     return path
 
 
@@ -233,6 +344,7 @@ def test_two_processes_give_the_table_of_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = large(tmp_path)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
     alone = score(path, columns=["page"])
     monkeypatch.setattr(halves, "WORTHWHILE_BYTES", 1)
     monkeypatch.setattr(halves, "_cores", lambda: 2)
@@ -247,10 +359,11 @@ def test_two_processes_give_the_table_of_one(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"question_id": 0}, "'0' is there twice"),
+        ({"question_id": 0}, ":400: question_id '0' is there twice, first in line 1"),
         ({"prediction": None}, ":400: prediction"),
-        ({"answers": None}, "question '399' has no answers"),
-        ({"metric": "nonsense"}, "'nonsense' is not one of"),
+        ({"answers": None}, ":400: question '399' has no answers"),
+        ({"metric": "nonsense"}, ":400: question '399': metric: 'nonsense' is not one of"),
+        ({"metric": "vqa_accuracy"}, ":400: question '399': .*found 2"),
     ],
 )
 def test_two_processes_report_what_one_does(
@@ -260,6 +373,19 @@ def test_two_processes_report_what_one_does(
     monkeypatch.setattr(halves, "_cores", lambda: 2)
     with pytest.raises(InputError, match=message):
         score(large(tmp_path, **changes))
+
+
+def test_a_line_that_cannot_be_scored_may_be_in_the_first_half(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(halves, "WORTHWHILE_BYTES", 1)
+    monkeypatch.setattr(halves, "_cores", lambda: 2)
+    path = large(tmp_path, changed=2, metric="nonsense")
+    with pytest.raises(InputError, match=r":3: question '2': metric: 'nonsense' is not one of"):
+        score(path)
+    scores = score(path, on_bad_line="skip")
+    assert len(scores) == 399
+    assert [line.line for line in scores.skipped] == [3]
 
 
 def test_a_document_missing_in_one_half_only_changes_nothing(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -114,6 +116,11 @@ def test_without_a_difference_p_is_uniform() -> None:
     assert permutation_p_value(np.zeros(5)) == 1.0
 
 
+def test_the_p_value_counts_the_difference_seen_among_the_resamples() -> None:
+    # Of 2^60 flips two are as far from 0; no sample of a hundred has one of them.
+    assert permutation_p_value(np.ones(60), resamples=100) == 1 / 101
+
+
 def test_a_detectable_difference_is_found_four_times_in_five() -> None:
     generator = np.random.default_rng(11)
     error = 0.02
@@ -176,6 +183,46 @@ def test_for_an_error_rate_the_lower_one_wins() -> None:
     comparison = compare(scored("a", A, "cer"), scored("b", B, "cer"))
     assert (comparison.wins, comparison.losses) == (4, 1)
     assert comparison.difference.mean < 0
+    assert comparison.flipped["question_id"].tolist() == ["1", "2", "7", "3"]
+    assert (len(comparison.flipped_to_a), len(comparison.flipped_to_b)) == (3, 1)
+    assert "a better 4, b better 1, equal 5; flipped 3 to a, 1 to b" in repr(comparison)
+
+
+def test_of_one_document_nothing_is_known_and_json_says_null(tmp_path: Path) -> None:
+    comparison = compare(scored("a", {"0": 1.0, "5": 1.0}), scored("b", {"0": 0.0, "5": 1.0}))
+    assert comparison.summary["detectable_difference"] is None
+    comparison.to_json(tmp_path / "comparison.json", by=["question_types"])
+    found = json.loads((tmp_path / "comparison.json").read_text(encoding="utf-8"))
+    assert found == comparison.summary_by(["question_types"])
+    assert found["by"]["question_types"]["even"]["mean"] == 1.0
+    assert "could have been shown -\n" in repr(comparison)
+
+
+def test_what_either_side_lacks_is_listed() -> None:
+    frame = pd.DataFrame(
+        {"question_id": ["1", "2"], "prediction": ["a", None], "answers": [["a"], ["b"]]}
+    )
+    skipping = score(frame, on_bad_line="skip")
+    absent = score(frame[:1], frame[["question_id", "answers"]], on_missing="zero")
+    for comparison, side in ((compare(absent, skipping), "b"), (compare(skipping, absent), "a")):
+        other = "b" if side == "a" else "a"
+        assert [each["line"] for each in comparison.summary[f"skipped_lines_{side}"]] == [1]
+        assert comparison.summary[f"missing_{other}"] == ["2"]
+        assert comparison.summary[f"skipped_lines_{other}"] == []
+        assert f"1 lines in {side} could not be scored" in repr(comparison)
+        assert "line 1: prediction: " in repr(comparison)
+        assert f"1 questions were not answered in {other}" in repr(comparison)
+
+
+def test_questions_with_other_references_on_either_side_are_counted() -> None:
+    frame = pd.DataFrame(
+        {"question_id": [1, 2, 3], "prediction": ["a"] * 3, "answers": [["a", "b"]] * 3}
+    )
+    other = frame.assign(answers=[["b", "a"], ["a"], ["a", "c"]])
+    comparison = compare(score(frame), score(other))
+    assert comparison.other_references == comparison.summary["other_references"] == 2
+    assert "2 questions have other references in b than in a" in repr(comparison)
+    assert "other references" not in repr(compare(score(frame), score(frame)))
 
 
 def test_questions_of_one_side_only_are_counted_and_left_out() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import subprocess
 import sys
 from pathlib import Path
@@ -12,9 +14,19 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
-def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(REPOSITORY / "tools" / "score.py"), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, check=False)
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, str(REPOSITORY / "tools" / "score.py"), *map(str, arguments)]
+
+
+def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(*arguments),
+        capture_output=True,
+        text=True,
+        cwd=REPOSITORY,
+        check=False,
+        env={**os.environ, **environment},
+    )
 
 
 @pytest.fixture
@@ -49,6 +61,90 @@ def test_json_is_the_summary_with_slices_and_comparison(predictions: Path) -> No
     assert found["comparison"]["ties"] == 2
 
 
+def test_a_comparison_is_stored_and_printed_with_its_slices(
+    predictions: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.jsonl"
+    other.write_text(predictions.read_text().replace("abcx", "abcd") + "\nnonsense\n")
+    options = ["--compare", other, "--on-bad-line", "skip", "--by", "question_types"]
+    done = run(predictions, *options, "--format", "json", "--out", tmp_path / "out")
+    found = json.loads(done.stdout)["comparison"]
+    assert found["by"]["question_types"]["b"]["mean"] == -0.25
+    assert found["skipped_lines_b"][0]["line"] == 3
+    assert json.loads((tmp_path / "out" / "comparison.json").read_text()) == found
+    assert "line 3: invalid JSON" in run(predictions, *options).stdout
+
+
+def test_on_a_terminal_it_prints_tables_with_every_number(predictions: Path) -> None:
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "COLUMNS": "120", "TERM": "xterm"}
+    with subprocess.Popen(
+        command(predictions, "--by", "question_types"), stdout=theirs, env=environment
+    ) as process:
+        os.close(theirs)
+        printed = b""
+        try:
+            while some := os.read(ours, 4096):
+                printed += some
+        except OSError:  # what Linux says when the other end is closed
+            pass
+    os.close(ours)
+    assert process.returncode == 0
+    text = printed.decode()
+    assert "\x1b[" in text and "┃" in text
+    for cell in ("anls (official)", "0.8750", "question_types", "0.7500", "near_miss", "50.0%"):
+        assert cell in text
+
+
+def test_the_reader_of_a_pipe_may_go(predictions: Path, tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        command(predictions, "--out", tmp_path / "out"), stdout=writer, stderr=subprocess.PIPE
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")
+    assert (tmp_path / "out" / "summary.json").exists()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_output_that_cannot_be_written_is_one_line(predictions: Path) -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(command(predictions), stdout=full, stderr=subprocess.PIPE)
+    assert done.returncode == 2
+    assert done.stderr == b"score.py: the output: No space left on device\n"
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+def test_labels_that_the_terminal_cannot_show_are_escapes(predictions: Path, encoding: str) -> None:
+    label = "漢 😀"
+    predictions.write_text(predictions.read_text().replace('["a"]', json.dumps([label])))
+    options = [predictions, "--by", "question_types"]
+    plain = run(*options, PYTHONIOENCODING=encoding, PYTHONUTF8="0")
+    assert plain.returncode == 0
+    as_json = run(*options, "--format", "json", PYTHONIOENCODING=encoding, PYTHONUTF8="0")
+    assert label in json.loads(as_json.stdout)["by"]["question_types"]
+
+
+def test_a_file_name_that_is_no_text_is_an_escape_in_the_output(
+    predictions: Path, tmp_path: Path
+) -> None:
+    strange = tmp_path / os.fsdecode(b"strange\xff.jsonl")
+    predictions.rename(strange)
+    done = run(os.fsdecode(os.fsencode(strange)), "--out", tmp_path / "out")
+    assert (done.returncode, done.stderr) == (0, "")
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8"))
+    assert summary["predictions"].endswith("strange\\udcff.jsonl")
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_anything_is_printed(
+    predictions: Path,
+) -> None:
+    done = run(predictions, "--out", predictions)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.endswith("a folder is expected, found a file\n")
+
+
 def test_markdown_is_a_table(predictions: Path) -> None:
     done = run(predictions, "--format", "markdown", "--variant", "paper")
     assert done.stdout.splitlines()[0].startswith("| metric | mean |")
@@ -63,6 +159,11 @@ def test_markdown_is_a_table(predictions: Path) -> None:
         (["--metric", "cer", "--fail-under", "0.9"], 0),
         (["--metric", "cer", "--fail-under", "0.1"], 1),
         (["--fail-under", "87"], 2),
+        (["--fail-under", "nan"], 2),
+        (["--metric", "cer", "--fail-under", "5"], 2),
+        (["--metric", "auto", "cer"], 2),
+        (["--metric", "exact_match", "--by", "exact_match"], 0),
+        (["--by", "cer"], 2),
         (["--metric", "nonsense"], 2),
         (["--by", "nonsense"], 2),
         (["--by", "category"], 0),
