@@ -58,9 +58,11 @@ class Predictions:
     @property
     def documents_by(self) -> str:
         """What tells documents apart: the first of `doc_id`, `image` and `question_id` that every
-        question has."""
-        keys = ("doc_id", "image", "question_id")
-        return next(key for key in keys if not self.rows[key].null_count)
+        question has; an empty text is none."""
+        for key in ("doc_id", "image"):
+            if not self.rows[key].null_count and not pc.any(pc.equal(self.rows[key], "")).as_py():
+                return key
+        return "question_id"
 
     def place(self, position: int) -> str:
         """Where a prediction stands: "file.jsonl:7"; of one that is missing, the file."""

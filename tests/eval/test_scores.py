@@ -60,6 +60,23 @@ def test_real_predictions_score_what_the_official_evaluator_gives(
     assert sum(scores.categories.values()) == 1000
 
 
+@pytest.mark.parametrize("empty", ["", None])
+def test_documents_are_told_apart_by_what_every_question_says(empty: str | None) -> None:
+    """An empty id is none: all pages without one are not one document."""
+    frame = pd.DataFrame(
+        {
+            "question_id": ["1", "2"],
+            "prediction": ["a", "b"],
+            "answers": [["a"], ["b"]],
+            "doc_id": ["page", empty],
+            "image": ["1.png", "2.png"],
+        }
+    )
+    scores = score(frame)
+    assert scores.documents_by == "image"
+    assert scores.documents.tolist() == [0, 1]
+
+
 def test_the_table_has_its_columns_and_the_best_answer(scores: Scores) -> None:
     assert list(scores.table.columns) == [
         "question_id", "doc_id", "source", "question_types", "question", "prediction", "answers",
