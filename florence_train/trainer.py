@@ -10,13 +10,19 @@ from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedType, gather_object, set_seed
+from accelerate.utils import (
+    DistributedType,
+    disable_fsdp_ram_efficient_loading,
+    gather_object,
+    parse_flag_from_env,
+    set_seed,
+)
 from torch import Tensor, nn
 from torch.optim import AdamW
 
 from florence_data import InputError, SampleSet
 from florence_data.prompts import prompt_template
-from florence_train import run
+from florence_train import fsdp, run
 from florence_train.activation_checkpointing import checkpoint_activations
 from florence_train.adapters import AdapterOptions, add_adapters
 from florence_train.attention import set_attention
@@ -71,12 +77,13 @@ def train(config: TrainConfig) -> TrainResult:
     a directory that holds another run.
     """
     # Set up: the model, the data, the plan of all steps.
+    disable_fsdp_ram_efficient_loading()  # every process checks the model, with its weights
     accelerator = Accelerator(
         mixed_precision=mixed_precision(config.precision),
         log_with=list(config.track) or None,
         project_dir=config.out,
     )
-    _refuse_unsupported(accelerator)
+    _refuse_unsupported(accelerator, config)
     device, rank, world = accelerator.device, accelerator.process_index, accelerator.num_processes
     tell = accelerator.print
     set_seed(config.seed)
@@ -137,7 +144,7 @@ def train(config: TrainConfig) -> TrainResult:
         betas=(0.9, config.beta2),
         fused=True,  # the only one that leaves out a step by a flag on the device (`found_inf`)
     )
-    grouped, prepared = accelerator.prepare(florence.grouped, optimizer)
+    grouped, prepared, whole = fsdp.prepare(accelerator, florence, optimizer)
     set_seed(config.seed + rank)
     progress = Progress()
     if checkpoint is not None:
@@ -145,7 +152,10 @@ def train(config: TrainConfig) -> TrainResult:
         tell(f"resumed at step {progress.step}" + (f"; {note}" if note else ""))
 
     # Step. What a step measured is read one step later, so that the device never waits for it.
-    shares = [_share(step, rank, world, config.max_questions) for step in steps[progress.step :]]
+    together = accelerator.distributed_type == DistributedType.FSDP
+    shares = [
+        _share(step, rank, world, config.max_questions, together) for step in steps[progress.step :]
+    ]
     batches = reader.batches([part for share in shares for part in share.parts])
     eval_every, save_every = config.eval_every or per_epoch, config.save_every or per_epoch
     evaluation: Evaluation | None = None
@@ -170,8 +180,8 @@ def train(config: TrainConfig) -> TrainResult:
                 with accelerator.no_sync(grouped) if left else nullcontext():
                     losses = question_losses(grouped(on_device), on_device.labels)
                     # Gradients are of the summed loss until the tokens of all processes are known.
-                    accelerator.backward(losses.sum() * share.counted)
-                if share.counted:
+                    accelerator.backward(losses.sum() * (left < share.counted))
+                if left < share.counted:
                     asked.append((batch, losses.detach()))
             watch.mark()
             tokens = sum(batch.target_tokens for batch, _ in asked)
@@ -179,6 +189,7 @@ def train(config: TrainConfig) -> TrainResult:
             counts = accelerator.reduce(counts, "sum")
             _scale_gradients(florence.model, world / counts[0])
             norm = accelerator.clip_grad_norm_(florence.model.parameters(), config.clip)
+            norm = fsdp.whole_tensor(norm)
             if accelerator.scaler is None:
                 optimizer.found_inf = (~norm.isfinite()).float()  # type: ignore[attr-defined]
             prepared.step()
@@ -192,21 +203,21 @@ def train(config: TrainConfig) -> TrainResult:
                 ended = "interrupted"
             if evaluator is not None and (number % eval_every == 0 or last):
                 recorder.flush()
-                evaluation = evaluator(florence, accelerator)
+                evaluation = evaluator(whole(), accelerator)
                 recorder.evaluated(number, evaluation)
                 better = progress.best is None or evaluation.score > progress.best
                 progress.stale = 0 if better else progress.stale + 1
                 if better:
                     progress.best = evaluation.score
                 if better and config.keep_best:
-                    run.save_model(directory, florence, accelerator)
+                    run.save_model(directory, whole(), accelerator)
                     run.save_scores(directory, evaluation.scores, evaluator.page, accelerator)
                 if _is_out_of_patience(config, progress):
                     ended = "early"
             if number % save_every == 0 or last or ended != "finished":
                 recorder.flush()
                 if evaluator is None or not config.keep_best:
-                    run.save_model(directory, florence, accelerator)
+                    run.save_model(directory, whole(), accelerator)
                 save_checkpoint(
                     directory, accelerator, grouped, optimizer, progress, config.keep_last
                 )
@@ -226,13 +237,20 @@ def train(config: TrainConfig) -> TrainResult:
     return TrainResult(directory, progress.step, recorder.loss, evaluation, ended)
 
 
-def _refuse_unsupported(accelerator: Accelerator) -> None:
+def _refuse_unsupported(accelerator: Accelerator, config: TrainConfig) -> None:
     """Refuse a launch whose processes would not train together as this loop expects."""
     kind = accelerator.distributed_type
-    if kind not in (DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_CPU):
+    if kind == DistributedType.FSDP:
+        fsdp.refuse_unsupported(accelerator, config)
+    elif parse_flag_from_env("ACCELERATE_USE_FSDP"):
         raise InputError(
-            f"launched as {kind.value}; one process or data parallelism (DDP) is accepted: the "
-            "large model with its optimiser's state takes 13 GB, which fits one GPU"
+            f"launched with FSDP on {accelerator.device.type}, where accelerate does not offer it; "
+            "GPUs are accepted, or a launch without --use_fsdp"
+        )
+    elif kind not in (DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_CPU):
+        raise InputError(
+            f"launched as {kind.value}; one process, data parallelism (DDP) or FSDP with "
+            "--fsdp_version 2 is accepted"
         )
     launched = int(os.environ.get("WORLD_SIZE", "1"))
     if launched != accelerator.num_processes:
@@ -316,19 +334,25 @@ def _open_cache(
 
 @dataclass(frozen=True)
 class _Share:
-    """What one process computes of a step, in parts that fit its memory.
+    """What one process computes of a step, in parts that fit its memory; the last `counted` count.
 
     A process that gets no page of a small step takes one all the same, and counts it as nothing:
-    all processes must take part in averaging the gradients.
+    all processes must take part in averaging the gradients. With FSDP all must take part in every
+    part, since each gathers the weights from all of them.
     """
 
     parts: list[Groups]
-    counted: bool
+    counted: int
 
 
-def _share(step: Groups, rank: int, world: int, max_questions: int) -> _Share:
-    mine = step[rank::world]
-    return _Share(pack(mine or step[:1], max_questions), counted=bool(mine))
+def _share(step: Groups, rank: int, world: int, max_questions: int, together: bool) -> _Share:
+    """The share of a process: `together`, as many parts as the longest share of them all has."""
+    mine = pack(step[rank::world], max_questions)
+    needed = 1
+    if together:
+        needed = max(len(pack(step[r::world], max_questions)) for r in range(world))
+    idle = pack(step[:1], max_questions)[:1] * (needed - len(mine))
+    return _Share(idle + mine, counted=len(mine))
 
 
 def _decayed(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
