@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 import torch
 from accelerate import Accelerator
+from accelerate.utils import disable_fsdp_ram_efficient_loading
 from transformers import GenerationConfig
 from transformers.modeling_outputs import BaseModelOutput
 
@@ -42,6 +43,7 @@ def predict(config: PredictConfig) -> int:
     The rows stand in the order of the set. All processes of a launch call this, each answers its
     share. Raises `InputError` for what cannot be used.
     """
+    disable_fsdp_ram_efficient_loading()  # every process answers, with the model's weights
     accelerator = Accelerator(mixed_precision=mixed_precision(config.precision))
     florence = load_florence(config.model, config.seed)
     template = prompt_template(resolve_template(florence.template, config.template))

@@ -6,6 +6,7 @@ import os
 from collections.abc import Set
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.util import find_spec
 from itertools import count, islice
 from math import ceil, log2
@@ -14,13 +15,20 @@ from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedType, GradScalerKwargs, gather_object, set_seed
+from accelerate.utils import (
+    DistributedType,
+    GradScalerKwargs,
+    disable_fsdp_ram_efficient_loading,
+    gather_object,
+    parse_flag_from_env,
+    set_seed,
+)
 from torch import Tensor, nn
 from torch.optim import AdamW
 
 from florence_data import InputError, SampleSet
 from florence_data.prompts import prompt_template
-from florence_train import run
+from florence_train import fsdp, run
 from florence_train.activation_checkpointing import checkpoint_activations
 from florence_train.adapters import AdapterOptions, add_adapters
 from florence_train.attention import set_attention
@@ -85,13 +93,14 @@ def train(config: TrainConfig) -> TrainResult:
     """
     # Set up: the model, the data, the plan of all steps.
     _refuse_missing_trackers(config)
+    disable_fsdp_ram_efficient_loading()  # every process checks the model, with its weights
     accelerator = Accelerator(
         mixed_precision=mixed_precision(config.precision),
         log_with=list(config.track) or None,
         project_dir=config.out,
         kwargs_handlers=[GradScalerKwargs(init_scale=_first_scale(config.batch_size))],
     )
-    _refuse_unsupported(accelerator)
+    _refuse_unsupported(accelerator, config)
     checkpoint = run.find_checkpoint(config) if accelerator.is_main_process else None
     device, rank, world = accelerator.device, accelerator.process_index, accelerator.num_processes
     tell = accelerator.print
@@ -107,6 +116,13 @@ def train(config: TrainConfig) -> TrainResult:
     per_epoch = len(plan.epoch(0))
     steps = _steps(plan, config)
     eval_every, save_every = config.eval_every or per_epoch, config.save_every or per_epoch
+    share_of = partial(
+        _share,
+        rank=rank,
+        world=world,
+        max_questions=config.max_questions,
+        together=accelerator.distributed_type == DistributedType.FSDP,
+    )
     for reason, number in found.left_out.items():
         tell(f"{number} questions left out: {reason}")
     if found.shortened:
@@ -140,7 +156,7 @@ def train(config: TrainConfig) -> TrainResult:
     _tune(florence, config)
     forget_peak(device)
     if config.dry_run:
-        parts = [_share(step, rank, world, config.max_questions).parts for step in steps]
+        parts = [share_of(step).parts for step in steps]
         rehearsal = rehearse(
             config,
             accelerator,
@@ -177,7 +193,7 @@ def train(config: TrainConfig) -> TrainResult:
         betas=(0.9, config.beta2),
         fused=True,  # the only one that leaves out a step by a flag on the device (`found_inf`)
     )
-    grouped, prepared = accelerator.prepare(florence.grouped, optimizer)
+    grouped, prepared, whole = fsdp.prepare(accelerator, florence, optimizer)
     set_seed(config.seed + rank)
     progress, window = Progress(), Measurements()
     if checkpoint is not None:
@@ -190,7 +206,7 @@ def train(config: TrainConfig) -> TrainResult:
 
     # What a step measured is read one step later, so that the device never waits for it.
     begun, saved = progress.step, progress.step
-    shares = [_share(step, rank, world, config.max_questions) for step in steps[begun:]]
+    shares = [share_of(step) for step in steps[begun:]]
     batches = reader.batches([part for share in shares for part in share.parts])
     evaluation: Evaluation | None = None
     ended: Literal["finished", "early", "interrupted"] | None = None
@@ -206,7 +222,7 @@ def train(config: TrainConfig) -> TrainResult:
             if evaluator is not None and due:
                 recorder.flush()
                 if not recorder.stop_requested:
-                    evaluation = evaluator(florence, accelerator, stop)
+                    evaluation = evaluator(whole(), accelerator, stop)
                 if recorder.stop_requested or evaluation is None:
                     ended = "interrupted"  # and resumed with this evaluation
                 else:
@@ -217,7 +233,7 @@ def train(config: TrainConfig) -> TrainResult:
                     if better:
                         progress.best = evaluation.score
                     if better and config.keep_best:
-                        run.save_model(directory, florence, accelerator)
+                        run.save_model(directory, whole(), accelerator)
                         run.save_scores(directory, evaluation.scores, evaluator.page, accelerator)
             if ended is None:
                 ended = _ending(config, progress, last, recorder.stop_requested)
@@ -228,7 +244,7 @@ def train(config: TrainConfig) -> TrainResult:
                 # The weights before a step without a finite gradient may be at fault.
                 if not recorder.skipped_in_a_row or (last and not recorder.in_trouble):
                     if evaluator is None or not config.keep_best:
-                        run.save_model(directory, florence, accelerator)
+                        run.save_model(directory, whole(), accelerator)
                     save_checkpoint(
                         *(directory, accelerator, grouped, optimizer, progress, recorder.window),
                         config.keep_last,
@@ -251,8 +267,8 @@ def train(config: TrainConfig) -> TrainResult:
                 with accelerator.no_sync(grouped) if left else nullcontext():
                     losses = question_losses(grouped(on_device), on_device.labels)
                     # Gradients are of the summed loss until the tokens of all processes are known.
-                    accelerator.backward(losses.sum() * share.counted)
-                if share.counted:
+                    accelerator.backward(losses.sum() * (left < share.counted))
+                if left < share.counted:
                     asked.append((batch, losses.detach()))
             watch.mark()
             tokens = sum(batch.target_tokens for batch, _ in asked)
@@ -260,6 +276,7 @@ def train(config: TrainConfig) -> TrainResult:
             counts = accelerator.reduce(counts, "sum")
             _scale_gradients(florence.model, world / counts[0])
             norm = accelerator.clip_grad_norm_(florence.model.parameters(), config.clip)
+            norm = fsdp.whole_tensor(norm)
             if accelerator.scaler is None:
                 optimizer.found_inf = (~norm.isfinite()).float()  # type: ignore[attr-defined]
             prepared.step()
@@ -296,13 +313,20 @@ def _first_scale(batch_size: int) -> float:
     return 2.0 ** (16 - ceil(log2(16 * batch_size)))
 
 
-def _refuse_unsupported(accelerator: Accelerator) -> None:
+def _refuse_unsupported(accelerator: Accelerator, config: TrainConfig) -> None:
     """Refuse a launch whose processes would not train together as this loop expects."""
     kind = accelerator.distributed_type
-    if kind not in (DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_CPU):
+    if kind == DistributedType.FSDP:
+        fsdp.refuse_unsupported(accelerator, config)
+    elif parse_flag_from_env("ACCELERATE_USE_FSDP"):
         raise InputError(
-            f"launched as {kind.value}; one process or data parallelism (DDP) is accepted: the "
-            "large model with its optimiser's state takes 13 GB, which fits one GPU"
+            f"launched with FSDP on {accelerator.device.type}, where accelerate does not offer it; "
+            "GPUs are accepted, or a launch without --use_fsdp"
+        )
+    elif kind not in (DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_CPU):
+        raise InputError(
+            f"launched as {kind.value}; one process, data parallelism (DDP) or FSDP with "
+            "--fsdp_version 2 is accepted"
         )
     launched = int(os.environ.get("WORLD_SIZE", "1"))
     if launched != accelerator.num_processes:
@@ -411,19 +435,25 @@ def _open_cache(
 
 @dataclass(frozen=True)
 class _Share:
-    """What one process computes of a step, in parts that fit its memory.
+    """What one process computes of a step, in parts that fit its memory; the last `counted` count.
 
     A process that gets no page of a small step takes one all the same, and counts it as nothing:
-    all processes must take part in averaging the gradients.
+    all processes must take part in averaging the gradients. With FSDP all must take part in every
+    part, since each gathers the weights from all of them.
     """
 
     parts: list[Groups]
-    counted: bool
+    counted: int
 
 
-def _share(step: Groups, rank: int, world: int, max_questions: int) -> _Share:
-    mine = step[rank::world]
-    return _Share(pack(mine or step[:1], max_questions), counted=bool(mine))
+def _share(step: Groups, rank: int, world: int, max_questions: int, together: bool) -> _Share:
+    """The share of a process: `together`, as many parts as the longest share of them all has."""
+    mine = pack(step[rank::world], max_questions)
+    needed = 1
+    if together:
+        needed = max(len(pack(step[r::world], max_questions)) for r in range(world))
+    idle = pack(step[:1], max_questions)[:1] * (needed - len(mine))
+    return _Share(idle + mine, counted=len(mine))
 
 
 def _decayed(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

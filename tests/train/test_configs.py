@@ -15,7 +15,11 @@ from florence_data import Sample
 from florence_train import TrainConfig
 from florence_train.config import flags_from_yaml
 
-FILES = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
+FILES = sorted(
+    path
+    for path in (Path(__file__).parents[2] / "configs").glob("*.yaml")
+    if not path.stem.startswith("accelerate-")  # how to launch, not what to train
+)
 
 DOCVQA = ("docvqa-a100", "docvqa-t4", "docvqa-8xh100")
 """The well-known recipe in its three sizes."""
