@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, get_type_hints
@@ -9,7 +10,9 @@ from typing import Literal, get_type_hints
 import msgspec
 import yaml
 
+import florence_eval
 from florence_data import InputError
+from florence_eval.metrics import ERROR_RATES, NAMES, Metric
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,19 +130,8 @@ class TrainConfig:
                 f"weights has {len(self.weights)} numbers for {len(self.data)} sets of data; "
                 "one for each is accepted"
             )
-        if any(not weight > 0 for weight in self.weights):
-            raise InputError(f"weights is {self.weights}; numbers above 0 are accepted")
-        for name in (
-            *("epochs", "max_steps", "batch_size", "page_questions", "max_questions"),
-            *("max_target_tokens", "eval_every", "eval_pages", "patience", "max_new_tokens"),
-            *("save_every", "keep_last", "log_every"),
-        ):
-            _at_least(self, name, 1)
-        for name in ("warmup_steps", "weight_decay", "workers", "lora_rank"):
-            _at_least(self, name, 0)
-        for name in ("lr", "clip"):
-            if not getattr(self, name) > 0:
-                raise InputError(f"{name} is {getattr(self, name)}; above 0 is accepted")
+        for name, value in vars(self).items():
+            check_value(name, value)
 
     def save(self, path: Path) -> None:
         """Write the YAML form, every option included."""
@@ -192,21 +184,77 @@ class PredictConfig:
 
     def __post_init__(self) -> None:
         """Refuse values out of range with a line that names the option."""
-        for name in ("batch_size", "num_beams", "max_new_tokens", "limit"):
-            _at_least(self, name, 1)
-        _at_least(self, "workers", 0)
+        for name, value in vars(self).items():
+            check_value(name, value)
+
+
+@dataclass(frozen=True)
+class _Range:
+    """Finite numbers: `least` or more, or above it, and below `limit`."""
+
+    least: float
+    above: bool = False
+    limit: float = math.inf
+
+    def __contains__(self, number: float) -> bool:
+        enough = number > self.least if self.above else number >= self.least
+        return enough and number < self.limit
+
+    def __str__(self) -> str:
+        low = f"above {self.least}" if self.above else f"{self.least} or more"
+        return low if math.isinf(self.limit) else f"{low}, below {self.limit}"
+
+
+_ACCEPTED = {
+    **dict.fromkeys(
+        (
+            *("epochs", "max_steps", "batch_size", "page_questions", "max_questions"),
+            *("max_target_tokens", "eval_every", "eval_pages", "patience", "max_new_tokens"),
+            *("save_every", "keep_last", "log_every", "num_beams", "limit"),
+        ),
+        _Range(1),
+    ),
+    **dict.fromkeys(("warmup_steps", "weight_decay", "workers", "lora_rank"), _Range(0)),
+    **dict.fromkeys(("lr", "clip", "lora_alpha", "weights"), _Range(0, above=True)),
+    **dict.fromkeys(("beta2", "lora_dropout"), _Range(0, limit=1)),
+    "seed": _Range(0, limit=2**31),
+}
+"""The numbers that options accept, each number of those that are lists."""
+
+
+def check_value(name: str, value: object) -> None:
+    """Raise `InputError` for a value that the option of that name does not accept; it names it."""
+    if name == "eval_metric":
+        _check_metric(str(value))
+    accepted = _ACCEPTED.get(name)
+    numbers = value if isinstance(value, tuple) else (value,)
+    if accepted is not None and any(n is not None and n not in accepted for n in numbers):
+        raise InputError(f"{name} is {value}; {accepted} is accepted")
+
+
+def _check_metric(name: str) -> None:
+    """Refuse a metric that cannot choose the best model, and one whose package is not there."""
+    rising = [known for known in NAMES if known not in ERROR_RATES]
+    if name.partition("+")[0] not in rising:
+        raise InputError(f"eval_metric is {name}; accepted: {', '.join(rising)}")
+    try:
+        metric = Metric.parse(name)
+        if metric.name not in ("anls", "nls"):  # the evaluator computes these by itself
+            metric.values(["a"], [["a"] * 10], [None])  # ten answers, as vqa_accuracy wants them
+    except florence_eval.InputError as error:
+        raise InputError(f"eval_metric is {name}; {error}") from None
 
 
 def flags_from_yaml(path: str | Path) -> list[str]:
     """The command line that says what a YAML file of options says.
 
-    Raises `InputError` for a key that is no option and a value of the wrong type. Numbers may be
-    quoted, since YAML reads `1e-6` as text.
+    Raises `InputError` for a file that cannot be read, a key that is no option, and a value of the
+    wrong type or out of range. Numbers may be quoted, since YAML reads `1e-6` as text.
     """
     try:
         options = yaml.safe_load(Path(path).read_text())
-    except (FileNotFoundError, IsADirectoryError):
-        raise InputError(f"{path}: no such file; a YAML file of options is accepted") from None
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}; a YAML file of options is accepted") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(options, dict):
@@ -218,8 +266,11 @@ def flags_from_yaml(path: str | Path) -> list[str]:
             raise InputError(f"{path}: unknown option {name!r}; known: {', '.join(types)}")
         try:
             value = msgspec.convert(value, types[name], strict=False)
+            check_value(name, value)
         except msgspec.ValidationError as error:
             raise InputError(f"{path}: {name}: {error}") from None
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
         flag = name.replace("_", "-")
         if isinstance(value, bool):
             flags.append(f"--{flag}" if value else f"--no-{flag}")
@@ -228,9 +279,3 @@ def flags_from_yaml(path: str | Path) -> list[str]:
         else:
             flags += [f"--{flag}", str(value)]
     return flags
-
-
-def _at_least(config: TrainConfig | PredictConfig, name: str, least: int) -> None:
-    value = getattr(config, name)
-    if value is not None and value < least:
-        raise InputError(f"{name} is {value}; {least} or more is accepted")

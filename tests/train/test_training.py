@@ -18,7 +18,6 @@ from florence_data.prompts import prompt_template
 from florence_eval import score
 from florence_train import PredictConfig, TrainConfig, load_florence, predict, train
 from florence_train.batches import Group, PageReader
-from florence_train.config import flags_from_yaml
 from florence_train.model import GroupedFlorence
 from florence_train.predictor import answer
 from florence_train.trainer import TrainResult
@@ -222,39 +221,6 @@ def test_data_without_an_answer_is_refused_before_a_run_exists(
     with pytest.raises(InputError, match="has no question to use"):
         train(TrainConfig(data=str(data), out=str(tmp_path / "run"), **FROM_SCRATCH))
     assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("learning_rate: 1", "unknown option 'learning_rate'; known: .*lr"),
-        ("epochs: many", "epochs: Expected `int`"),
-        ("- lr", "found list, expected options by name"),
-        ("lr: [", "not YAML"),
-    ],
-)
-def test_a_configuration_file_that_is_wrong_names_the_key(
-    tmp_path: Path, text: str, message: str
-) -> None:
-    path = tmp_path / "run.yaml"
-    path.write_text(text)
-    with pytest.raises(InputError, match=message):
-        flags_from_yaml(path)
-
-
-def test_a_configuration_file_says_what_flags_say(tmp_path: Path) -> None:
-    path = tmp_path / "run.yaml"
-    path.write_text("lr: 1e-6\nfreeze_vision: true\nmodel: tiny\nmax_steps: null\n")
-    assert flags_from_yaml(path) == [
-        *("--lr", "1e-06", "--freeze-vision", "--model", "tiny", "--max-steps", "None"),
-    ]
-
-
-def test_values_out_of_range_name_the_option() -> None:
-    with pytest.raises(InputError, match="batch_size is 0; 1 or more"):
-        TrainConfig(data="d", out="o", batch_size=0)
-    with pytest.raises(InputError, match="lr is 0; above 0"):
-        TrainConfig(data="d", out="o", lr=0)
 
 
 def test_confidence_is_the_probability_of_the_answers_tokens(
