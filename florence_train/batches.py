@@ -172,13 +172,14 @@ class Batch:
 class Collator:
     """Turns examples, one group of them a page, into a `Batch`.
 
-    Where the `cache` has a page's features, the page is not decoded. Text is padded to a multiple
-    of `pad_to` tokens.
+    Where the `cache` has a page's features, the page is not decoded. Of a target the first
+    `max_target_tokens` become labels. Text is padded to a multiple of `pad_to` tokens.
     """
 
     encoder: TextEncoder
     image_size: tuple[int, int]
     cache: FeatureCache | None = None
+    max_target_tokens: int | None = None
     pad_to: int = 1
 
     def __call__(self, groups: Sequence[Sequence[Example]]) -> Batch:
@@ -188,7 +189,8 @@ class Collator:
         stored = [row for page in order if (row := features[page]) is not None]
         examples = [example for page in order for example in groups[page]]
         prompts = [self.encoder.encode(example.prompt) for example in examples]
-        labels = [self.encoder.encode(example.target) for example in examples]
+        targets = [self.encoder.encode(example.target) for example in examples]
+        labels = [target[: self.max_target_tokens] for target in targets]
         width, height = self.image_size
         fresh = [self._pixels(groups[page][0]) for page in order if features[page] is None]
         pixels = np.stack(fresh) if fresh else np.empty((0, 3, height, width), np.float32)

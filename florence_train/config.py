@@ -66,7 +66,9 @@ class TrainConfig:
     max_questions: int = 64
     """Questions in a device's memory at a time; a larger step is computed in several parts."""
     max_target_tokens: int = 128
-    """Leave out questions whose answer is longer; they are counted."""
+    """Leave out questions whose answer is longer; they are counted. An evaluation asks them all the
+    same, and its loss is of their first so many tokens. Together with --max-questions it bounds the
+    memory of the loss."""
     lr: float = 1e-6
     """Highest learning rate, reached at the end of the warm-up."""
     warmup_steps: int = 0

@@ -44,6 +44,7 @@ def predict(config: PredictConfig) -> int:
     """
     accelerator = Accelerator(mixed_precision=mixed_precision(config.precision))
     florence = load_florence(config.model, config.seed)
+    florence.refuse_longer(max_new_tokens=config.max_new_tokens)
     template = prompt_template(resolve_template(florence.template, config.template))
     samples = SampleSet.from_shards(config.data)
     if config.limit is not None:

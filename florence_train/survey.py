@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from florence_data import InputError, SampleSet
@@ -29,6 +29,13 @@ class Survey:
     longest: Group
     images: frozenset[str]
 
+    def notes(self, max_prompt_tokens: int) -> Iterator[str]:
+        """A line for each way in which questions are not used as they are, with their number."""
+        for reason, count in self.left_out.items():
+            yield f"{count} questions left out: {reason}"
+        if self.shortened:
+            yield f"{self.shortened} questions shortened to fit {max_prompt_tokens} tokens"
+
     def overlap(self, other: Survey) -> str | None:
         """A line that says how many documents and images two surveys share; None if none."""
         documents = len(self.documents.keys() & other.documents.keys())
@@ -43,32 +50,33 @@ class Survey:
 
 def survey(
     sets: Sequence[SampleSet],
+    names: Sequence[str],
     template: PromptTemplate,
     encoder: TextEncoder,
     max_prompt_tokens: int,
-    max_target_tokens: int,
+    max_target_tokens: int | None = None,
 ) -> Survey:
-    """Read the texts of the sets once.
+    """Read the texts of the sets once; `names` stand for them in error messages.
 
-    Questions without an answer, and with one of more than `max_target_tokens`, `<s>` and `</s>`
-    included, are left out and counted. Raises `InputError` if a set has no other.
+    Questions without an answer, and with one of more than `max_target_tokens` if that is given,
+    `<s>` and `</s>` included, are left out and counted. Raises `InputError` if a set has no other.
     """
     left_out: Counter[str] = Counter()
     groups: list[tuple[Group, ...]] = []
     documents: dict[tuple[str, str], list[Group]] = {}
     images = set()
     shortened, longest = 0, (0, Group(0, ()))
-    for index, samples in enumerate(sets):
-        found = []
+    for index, (samples, name) in enumerate(zip(sets, names, strict=True)):
+        found, reasons = [], Counter[str]()
         for page, sample in enumerate(samples.texts()):
             images.add(sample.image.sha256)
             questions, most = [], 0
             for number, example in enumerate(template.examples(sample)):
                 tokens = encoder.count(example.target)
                 if not any(example.target):
-                    left_out["no answer"] += 1
-                elif tokens > max_target_tokens:
-                    left_out[f"an answer of more than {max_target_tokens} tokens"] += 1
+                    reasons["no answer"] += 1
+                elif max_target_tokens is not None and tokens > max_target_tokens:
+                    reasons[f"an answer of more than {max_target_tokens} tokens"] += 1
                 else:
                     questions.append(number)
                     shortened += encoder.count(example.prompt) > max_prompt_tokens
@@ -79,10 +87,11 @@ def survey(
                 documents.setdefault((sample.source, sample.doc_id), []).append(group)
                 longest = max(longest, (most, group), key=lambda pair: pair[0])
         if not found:
-            reasons = ", ".join(f"{n} with {reason}" for reason, n in left_out.items())
+            why = ", ".join(f"{n} with {reason}" for reason, n in reasons.items())
             raise InputError(
-                f"set {index + 1} of the data has no question to use ({reasons or 'no question'}); "
-                "questions with an answer within --max-target-tokens are needed"
+                f"{name}: no question to use, found {why or 'none at all'}; questions with an "
+                "answer are needed, in training one within --max-target-tokens"
             )
+        left_out += reasons
         groups.append(tuple(found))
     return Survey(tuple(groups), documents, left_out, shortened, longest[1], frozenset(images))

@@ -81,23 +81,26 @@ def train(config: TrainConfig) -> TrainResult:
     tell = accelerator.print
     set_seed(config.seed)
     florence = _model(config)
+    florence.refuse_longer(
+        max_target_tokens=config.max_target_tokens, max_new_tokens=config.max_new_tokens
+    )
     florence.model.to(device)
     frozen = {name: p for name, p in florence.model.named_parameters() if not p.requires_grad}
     before = fingerprints(frozen)
-    reader, found = _data(config.data, config, florence)
+    reader, found = _data(config.data, config, florence, config.max_target_tokens)
     plan = Plan(
         found.groups, config.batch_size, config.seed, config.weights or None, config.page_questions
     )
     per_epoch = len(plan.epoch(0))
     steps = [step for epoch in range(config.epochs) for step in plan.epoch(epoch)]
     steps = steps[: config.max_steps]
-    for reason, count in found.left_out.items():
-        tell(f"{count} questions left out: {reason}")
-    if found.shortened:
-        tell(f"{found.shortened} questions shortened to fit {florence.max_prompt_tokens} tokens")
+    for line in found.notes(florence.max_prompt_tokens):
+        tell(line)
     evaluator = None
     if config.eval_data:
         eval_reader, eval_found = _data(config.eval_data, config, florence)
+        for line in eval_found.notes(florence.max_prompt_tokens):
+            tell(f"eval_data: {line}")
         groups = choose_documents(eval_found, config.eval_pages, config.seed)
         evaluator = Evaluator(
             eval_reader, groups, config.eval_metric, config.max_questions, config.max_new_tokens
@@ -280,14 +283,18 @@ def _tune(florence: Florence, config: TrainConfig) -> None:
 
 
 def _data(
-    sets: tuple[str, ...], config: TrainConfig, florence: Florence
+    sets: tuple[str, ...], config: TrainConfig, florence: Florence, longest: int | None = None
 ) -> tuple[PageReader, Survey]:
-    """The reader of some shard sets and what is in them."""
+    """The reader of some shard sets and what is in them, less targets of more than `longest`."""
     template = prompt_template(str(florence.template), reference=config.reference, seed=config.seed)
     samples = tuple(SampleSet.from_shards(path) for path in sets)
     limit = florence.max_prompt_tokens
-    found = survey(samples, template, florence.text_encoder, limit, config.max_target_tokens)
-    collator = replace(florence.collator, pad_to=COMPILED_LENGTH if config.compile else 1)
+    found = survey(samples, sets, template, florence.text_encoder, limit, longest)
+    collator = replace(
+        florence.collator,
+        max_target_tokens=config.max_target_tokens,
+        pad_to=COMPILED_LENGTH if config.compile else 1,
+    )
     return PageReader(samples, template, collator, limit, config.workers), found
 
 

@@ -218,7 +218,7 @@ def test_data_without_an_answer_is_refused_before_a_run_exists(
         for sample in pages
     ]
     data = write_shards(tmp_path / "test-split", silent)
-    with pytest.raises(InputError, match="has no question to use"):
+    with pytest.raises(InputError, match="test-split: no question to use, found 20 with no answer"):
         train(TrainConfig(data=str(data), out=str(tmp_path / "run"), **FROM_SCRATCH))
     assert not (tmp_path / "run").exists()
 
