@@ -27,7 +27,7 @@ class TrainConfig:
     out: str
     """Directory of the run: configuration, log and checkpoints. It must not hold another run."""
     weights: tuple[float, ...] = ()
-    """Share of each set of --data in an epoch; by default as many as each has questions."""
+    """Share of each set of --data in the pages of an epoch; by default all of each, once."""
     eval_data: tuple[str, ...] = ()
     """Directories of shards to evaluate on while training; the best model is kept."""
 
@@ -62,7 +62,8 @@ class TrainConfig:
     batch_size: int = 6
     """Questions an optimiser step, over all devices; a page's questions stay together."""
     page_questions: int | None = None
-    """At most so many questions of a page in one step; by default all."""
+    """At most so many questions of a page in one step; by default all. Where too few pages are left
+    to fill a step, it is smaller."""
     max_questions: int = 64
     """Questions in a device's memory at a time; a larger step is computed in several parts."""
     max_target_tokens: int = 128
