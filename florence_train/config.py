@@ -53,7 +53,8 @@ class TrainConfig:
     lora_rslora: bool = False
     """Scale by 1 / square root of the rank (rsLoRA)."""
     lora_targets: str = r".*language_model.*(q_proj|k_proj|v_proj|out_proj|fc1|fc2)"
-    """Regular expression over the names of the modules that get an adapter."""
+    """Regular expression over the names of the modules that get an adapter; each alternative in its
+    last parentheses must match some."""
 
     epochs: int = 7
     """How often each question is seen."""
@@ -86,7 +87,8 @@ class TrainConfig:
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Of matrix products; auto is bfloat16 where the GPU has it, float16 on older ones."""
     attn: Literal["sdpa", "flash", "eager"] = "sdpa"
-    """Attention of the language model; flash needs flash-attn. The tower stays on sdpa."""
+    """Attention: sdpa or eager in the whole model; flash in the language model's encoder, with sdpa
+    elsewhere, which needs flash-attn and a GPU from Ampere on."""
     checkpoint_activations: bool = False
     """Recompute activations in the backward pass: about a third slower, much less memory."""
     compile: bool = False
@@ -163,7 +165,8 @@ class PredictConfig:
     data: str
     """Directory of the shards."""
     out: str
-    """The file to write, one JSON object a line; it appears when it is complete."""
+    """The file to write, one JSON object a line. It appears when it is complete, in place of one
+    that is there."""
     template: str | None = None
     """Prompt template; by default, and at most, the one that the model was trained with."""
     limit: int | None = None
@@ -177,7 +180,8 @@ class PredictConfig:
     confidence: bool = False
     """Add the probability that the model gives to the answer, 0 to 1, to each row."""
     resume: bool = False
-    """Answer only what an interrupted prediction to the same --out left unanswered."""
+    """Answer only what an interrupted prediction to the same --out, by the same weights, left
+    unanswered. Without it, what that one answered is deleted."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Of matrix products; auto is bfloat16 where the GPU has it, float16 on older ones."""
     workers: int = 2

@@ -228,6 +228,10 @@ PREDICT = (
     | {
         "--data shards --model run --out diary": ["diary: a directory", "is accepted"],
         "--data shards --model tiny --out out --seed -1": ["seed is -1; 0 or more, below"],
+        "--data shards --model tiny --out /proc/x": ["/proc/x: cannot be written (No such file"],
+        "--data shards --model tiny --out out --max-new-tokens 5000": [
+            "max_new_tokens is 5000; up to 512 is accepted",
+        ],
         "--data shards --model run --template docvqa --out out": ["trained with the template vqa"],
     }
 )

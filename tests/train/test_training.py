@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import resource
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -276,7 +277,7 @@ def test_an_interrupted_prediction_goes_on_where_it_was(
     assert not (tmp_path / "resumed.jsonl").exists()
     (part,) = tmp_path.glob("resumed.jsonl.unfinished-*")
     part.write_bytes(part.read_bytes()[:-7])  # a kill in the middle of a line
-    with pytest.raises(InputError, match="a prediction with other options to resume"):
+    with pytest.raises(InputError, match="a prediction with other options or weights to resume"):
         predict(config("resumed.jsonl", resume=True, num_beams=2))
     predict(config("resumed.jsonl", resume=True))
     assert (tmp_path / "resumed.jsonl").read_bytes() == (
@@ -286,3 +287,56 @@ def test_an_interrupted_prediction_goes_on_where_it_was(
     assert not list(tmp_path.glob("*.unfinished-*"))
     with pytest.raises(InputError, match="nothing to resume"):
         predict(config("resumed.jsonl", resume=True))
+
+
+def test_a_prediction_by_other_weights_is_not_gone_on_with(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model that was trained on stands under the name that it had."""
+    model, out = tmp_path / "model", tmp_path / "out.jsonl"
+
+    def config(**options: object) -> PredictConfig:
+        return PredictConfig(
+            model=str(model),
+            data=str(shards),
+            out=str(out),
+            workers=0,
+            **options,  # type: ignore[arg-type]
+        )
+
+    def failing(*arguments: object, **options: object) -> list[tuple[str, float]]:
+        raise KeyboardInterrupt
+
+    load_florence("tiny", seed=0).save(model)
+    with monkeypatch.context() as patch:
+        patch.setattr("florence_train.predictor.answer", failing)
+        with pytest.raises(KeyboardInterrupt):
+            predict(config())
+    load_florence("tiny", seed=1).save(model)
+    with pytest.raises(InputError, match="a prediction with other options or weights to resume"):
+        predict(config(resume=True))
+    load_florence("tiny", seed=0).save(model)
+    assert predict(config(resume=True)) == 20
+
+
+def test_a_full_disk_is_one_line_and_what_was_answered_stays(shards: Path, tmp_path: Path) -> None:
+    """A limit on the size of files stands for the disk; 2000 bytes hold some of the rows."""
+    config = PredictConfig(
+        model="tiny",
+        data=str(shards),
+        out=str(tmp_path / "out.jsonl"),
+        batch_size=5,
+        max_new_tokens=4,
+        workers=0,
+    )
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, usual[1]))
+    try:
+        with pytest.raises(InputError, match=r"out\.jsonl: cannot be written \(File too large\)"):
+            predict(config)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+    (left,) = tmp_path.iterdir()
+    assert left.name.startswith("out.jsonl.unfinished-") and left.stat().st_size > 0
+    assert predict(replace(config, resume=True)) == 20
+    assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 20
