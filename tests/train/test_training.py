@@ -18,8 +18,8 @@ from florence_data import InputError, Sample, SampleSet
 from florence_data.prompts import prompt_template
 from florence_eval import score
 from florence_train import PredictConfig, TrainConfig, load_florence, predict, train
-from florence_train.batches import Group, PageReader
-from florence_train.model import GroupedFlorence
+from florence_train.batches import Batch, Group, PageReader
+from florence_train.model import Florence, GroupedFlorence
 from florence_train.predictor import answer
 from florence_train.trainer import TrainResult
 
@@ -72,36 +72,63 @@ def test_predictions_carry_their_references_in_the_order_of_the_set(
         assert tuple(row["answers"]) == supervision.answers
 
 
+@pytest.fixture(scope="module")
+def half_taught(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Florence:
+    """A model that is unsure, so that its answers hang on how they are searched for."""
+    out = tmp_path_factory.mktemp("runs") / "half"
+    train(
+        TrainConfig(data=(str(shards),), out=str(out), epochs=10, warmup_steps=20, **FROM_SCRATCH)
+    )
+    return load_florence(str(out))
+
+
+def plainly_generated(florence: Florence, batch: Batch, **arguments: object) -> list[str]:
+    """The answers by the model's own `generate`, one by one, the page encoded for each."""
+    image = torch.full((1, florence.image_tokens), florence.model.config.image_token_id)
+    texts = []
+    for prompt, mask, page in zip(batch.prompts, batch.prompt_mask, batch.page, strict=True):
+        prompt = prompt[None, : int(mask.sum())]
+        ids = florence.model.generate(
+            input_ids=torch.cat([image, prompt], dim=1),
+            pixel_values=batch.pixels[page][None],
+            attention_mask=torch.ones(1, image.shape[1] + prompt.shape[1]),
+            do_sample=False,
+            bos_token_id=0,
+            forced_bos_token_id=0,
+            pad_token_id=1,
+            eos_token_id=2,
+            decoder_start_token_id=2,
+            **arguments,
+        )
+        texts.append(florence.text_encoder.decode(ids[0].tolist()))
+    return texts
+
+
 @pytest.mark.parametrize("num_beams", [1, 3])
 def test_batched_answers_equal_those_of_plain_generate_one_by_one(
-    trained: TrainResult, samples: SampleSet, num_beams: int
+    half_taught: Florence, samples: SampleSet, num_beams: int
 ) -> None:
-    florence = load_florence(str(trained.directory))
-    # Half-way weights, so that answers differ in length and are not all right.
-    with torch.no_grad():
-        for parameter in florence.model.parameters():
-            parameter.add_(0.05 * parameter.std() * torch.randn(parameter.shape, generator=_noise))
+    florence = half_taught
     reader = PageReader((samples,), prompt_template("docvqa"), florence.collator, 400, workers=0)
     groups = [Group(p, tuple(range(len(s.supervisions)))) for p, s in enumerate(samples)]
-    together = answer(florence, reader.batch(tuple(groups)), num_beams, max_new_tokens=20)
-    alone = []
-    for group in groups:
-        for question in group.questions:
-            one = reader.batch((replace(group, questions=(question,)),))
-            image = torch.full((1, florence.image_tokens), florence.model.config.image_token_id)
-            ids = florence.model.generate(
-                input_ids=torch.cat([image, one.prompts], dim=1),
-                pixel_values=one.pixels,
-                attention_mask=torch.ones(1, image.shape[1] + one.prompts.shape[1]),
-                num_beams=num_beams,
-                max_new_tokens=20,
-                do_sample=False,
-                early_stopping=num_beams > 1,
-                forced_bos_token_id=0,
-            )
-            alone.append(florence.text_encoder.decode(ids[0].tolist()))
-    assert [text for text, _ in together] == alone
-    assert len(set(alone)) > 3
+    batch = reader.batch(tuple(groups))
+    arguments = {
+        "num_beams": num_beams,
+        "early_stopping": num_beams > 1,
+        "length_penalty": 1.0,
+        "repetition_penalty": 1.0,
+        "no_repeat_ngram_size": 0,
+        "encoder_no_repeat_ngram_size": 0,
+        "min_new_tokens": 0,
+        "max_new_tokens": 20,
+    }
+    together = [text for text, _ in answer(florence, batch, num_beams, max_new_tokens=20)]
+    assert together == plainly_generated(florence, batch, **arguments)
+    # Each of these would have changed an answer.
+    others = [{"no_repeat_ngram_size": 3}, {"repetition_penalty": 1.3}]
+    others += [{"length_penalty": 0.3}, {"length_penalty": 2.0}] * (num_beams > 1)
+    for other in others:
+        assert together != plainly_generated(florence, batch, **(arguments | other)), other
 
 
 _noise = torch.Generator().manual_seed(0)
@@ -224,8 +251,9 @@ def test_data_without_an_answer_is_refused_before_a_run_exists(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("num_beams", [1, 3])
 def test_confidence_is_the_probability_of_the_answers_tokens(
-    trained: TrainResult, samples: SampleSet
+    trained: TrainResult, samples: SampleSet, num_beams: int
 ) -> None:
     florence = load_florence(str(trained.directory))
     with torch.no_grad():
@@ -233,7 +261,7 @@ def test_confidence_is_the_probability_of_the_answers_tokens(
             parameter.add_(0.05 * parameter.std() * torch.randn(parameter.shape, generator=_noise))
     reader = PageReader((samples,), prompt_template("docvqa"), florence.collator, 400, workers=0)
     batch = reader.batch((Group(3, (0, 1, 2, 3)), Group(2, (0, 1))))
-    answers = answer(florence, batch, num_beams=1, max_new_tokens=40)
+    answers = answer(florence, batch, num_beams, max_new_tokens=40)
     # The plain way: give the model its own answers as labels and multiply the probabilities.
     labels = [florence.text_encoder.encode((text,)) for text, _ in answers]
     width = max(map(len, labels))
