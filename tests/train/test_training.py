@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import resource
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -155,6 +157,26 @@ def test_a_frozen_tower_is_bit_identical_afterwards_and_the_rest_is_not(
     assert not torch.equal(before["lm_head.weight"], after["lm_head.weight"])
     projection = "model.multi_modal_projector.image_projection.weight"
     assert not torch.equal(before[projection], after[projection])
+
+
+def test_training_and_prediction_import_neither_timm_nor_torchvision(
+    shards: Path, tmp_path: Path
+) -> None:
+    """Even where timm is there to be imported."""
+    (tmp_path / "timm").mkdir()
+    (tmp_path / "timm" / "__init__.py").write_text("")
+    code = (
+        "import sys, importlib.util\n"
+        f"sys.path.insert(0, {str(tmp_path)!r})\n"
+        "assert importlib.util.find_spec('timm')\n"
+        "from florence_train import PredictConfig, TrainConfig, predict, train\n"
+        f"data, run = {str(shards)!r}, {str(tmp_path / 'run')!r}\n"
+        "train(TrainConfig(data=data, out=run, model='tiny', max_steps=1, workers=0))\n"
+        "predict(PredictConfig(model=run, data=data, out=run + '.jsonl', limit=1, workers=0))\n"
+        "assert not {'timm', 'torchvision'} & set(sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_step_in_parts_is_the_same_step(shards: Path, tmp_path: Path) -> None:
