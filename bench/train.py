@@ -304,8 +304,13 @@ class Bench:
         """Steps without end, each of pages with so many questions, of which so many together."""
         questions = tuple(range(questions_a_page))
         pages = batch_size // questions_a_page
-        groups = tuple(Group(page, questions) for page in range(min(pages, len(self.samples))))
-        plan = Plan((groups,), batch_size, self.options.seed, page_questions=together)
+        # One question to a group repeats the page for each of them in a step, as the recipe does.
+        groups = tuple(
+            Group(page, questions[first : first + together])
+            for page in range(min(pages, len(self.samples)))
+            for first in range(0, questions_a_page, together)
+        )
+        plan = Plan((groups,), batch_size, self.options.seed)
         for epoch in count():
             yield from plan.epoch(epoch)
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import copy
 import re
+import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,23 +63,18 @@ class AdapterOptions:
 def add_adapters(model: Florence2ForConditionalGeneration, options: AdapterOptions) -> PeftModel:
     """Add adapters that change nothing yet, and freeze everything else.
 
-    Raises `InputError` if the pattern matches nothing, a layer of a tower that is frozen already,
+    Raises `InputError` if the pattern, or one of its alternatives (`q_proj` and `v_proj` in
+    `.*(q_proj|v_proj)`), matches nothing, if it matches a layer of a tower that is frozen already,
     or something that cannot have an adapter.
     """
     target = f"adapter target {options.target!r}"
-    matched = [name for name, _ in model.named_modules() if re.fullmatch(options.target, name)]
-    if not matched:
-        linear = [
-            name
-            for name, module in model.named_modules()
-            if "language_model" in name and isinstance(module, nn.Linear)
-        ]
-        kinds = sorted({name.rpartition(".")[2] for name in linear})
-        raise InputError(
-            f"{target}: matches no layer; whole names are matched, such as {linear[0]}, and the "
-            f"language model has {', '.join(kinds)}"
-        )
+    names = [name for name, _ in model.named_modules()]
+    for alternative, pattern in _alternatives(options.target):
+        if not any(re.fullmatch(pattern, name) for name in names):
+            which = f"its alternative {alternative!r} " if alternative else ""
+            raise InputError(f"{target}: {which}matches no layer; {_layers(model)}")
     tower = model.model.vision_tower
+    matched = [name for name in names if re.fullmatch(options.target, name)]
     in_tower = [name for name in matched if "vision_tower" in name]
     if in_tower and not any(parameter.requires_grad for parameter in tower.parameters()):
         raise InputError(
@@ -95,9 +92,41 @@ def add_adapters(model: Florence2ForConditionalGeneration, options: AdapterOptio
         bias="none",
     )
     try:
-        return get_peft_model(model, config)
+        with warnings.catch_warnings():
+            # peft (0.21) asks transformers (5.24) for it by a name that is to go.
+            warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
+            return get_peft_model(model, config)
     except ValueError as error:
         raise InputError(f"{target}: {' '.join(str(error).split())}") from None
+
+
+def _alternatives(pattern: str) -> Iterator[tuple[str, str]]:
+    """Each alternative of a pattern's last group, and the pattern with it alone.
+
+    For `.*(fc1|fc2)` that is `fc1` and `.*(fc1)`, then `fc2` and `.*(fc2)`. Without a group, it is
+    those of the pattern itself; without alternatives, none and the whole.
+    """
+    group = re.search(r"\((?:\?:)?([^()[\]]*)\)[^()]*$", pattern)
+    group = group or re.fullmatch(r"([^()[\]]*)", pattern)
+    if group is None or "|" not in group[1]:
+        yield "", pattern
+        return
+    for alternative in group[1].split("|"):
+        yield alternative, pattern[: group.start(1)] + alternative + pattern[group.end(1) :]
+
+
+def _layers(model: Florence2ForConditionalGeneration) -> str:
+    """What a pattern can match in the language model, in words."""
+    linear = [
+        name
+        for name, module in model.named_modules()
+        if "language_model" in name and isinstance(module, nn.Linear)
+    ]
+    kinds = sorted({name.rpartition(".")[2] for name in linear})
+    return (
+        f"whole names are matched, such as {linear[0]}, and the language model has "
+        f"{', '.join(kinds)}"
+    )
 
 
 def merged(adapted: PeftModel) -> Florence2ForConditionalGeneration:

@@ -101,8 +101,12 @@ class Asker:
         max_new_tokens: int = 64,
         seed: int = 0,
     ) -> Asker:
-        """Load what `load_florence` loads. Raises `InputError` as it and `resolve_template` do."""
+        """Load what `load_florence` loads.
+
+        Raises `InputError` as it and `resolve_template` do, and for more new tokens than fit.
+        """
         florence = load_florence(model, seed)
+        florence.refuse_longer(max_new_tokens=max_new_tokens)
         resolved = prompt_template(resolve_template(florence.template, template))
         return cls(florence, resolved, num_beams, max_new_tokens)
 
@@ -167,5 +171,4 @@ class Asker:
     def _longest(self, task: str) -> int:
         if task == "vqa":
             return self.max_new_tokens
-        positions: int = self.florence.model.config.text_config.max_position_embeddings
-        return positions - 1
+        return self.florence.max_target_tokens - 1

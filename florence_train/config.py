@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, get_type_hints
@@ -9,7 +10,9 @@ from typing import Literal, get_type_hints
 import msgspec
 import yaml
 
+import florence_eval
 from florence_data import InputError
+from florence_eval.metrics import NAMES, Metric
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +27,7 @@ class TrainConfig:
     out: str
     """Directory of the run: configuration, log and checkpoints. It must not hold another run."""
     weights: tuple[float, ...] = ()
-    """Share of each set of --data in an epoch; by default as many as each has questions."""
+    """Share of each set of --data in the pages of an epoch; by default all of each, once."""
     eval_data: tuple[str, ...] = ()
     """Directories of shards to evaluate on while training; the best model is kept."""
 
@@ -50,7 +53,8 @@ class TrainConfig:
     lora_rslora: bool = False
     """Scale by 1 / square root of the rank (rsLoRA)."""
     lora_targets: str = r".*language_model.*(q_proj|k_proj|v_proj|out_proj|fc1|fc2)"
-    """Regular expression over the names of the modules that get an adapter."""
+    """Regular expression over the names of the modules that get an adapter; each alternative in its
+    last parentheses must match some."""
 
     epochs: int = 7
     """How often each question is seen."""
@@ -59,11 +63,14 @@ class TrainConfig:
     batch_size: int = 6
     """Questions an optimiser step, over all devices; a page's questions stay together."""
     page_questions: int | None = None
-    """At most so many questions of a page in one step; by default all."""
+    """At most so many questions of a page in one step; by default all. Where too few pages are left
+    to fill a step, it is smaller."""
     max_questions: int = 64
     """Questions in a device's memory at a time; a larger step is computed in several parts."""
     max_target_tokens: int = 128
-    """Leave out questions whose answer is longer; they are counted."""
+    """Leave out questions whose answer is longer; they are counted. An evaluation asks them all the
+    same, and its loss is of their first so many tokens. Together with --max-questions it bounds the
+    memory of the loss."""
     lr: float = 1e-6
     """Highest learning rate, reached at the end of the warm-up."""
     warmup_steps: int = 0
@@ -80,7 +87,8 @@ class TrainConfig:
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Of matrix products; auto is bfloat16 where the GPU has it, float16 on older ones."""
     attn: Literal["sdpa", "flash", "eager"] = "sdpa"
-    """Attention of the language model; flash needs flash-attn. The tower stays on sdpa."""
+    """Attention: sdpa or eager in the whole model; flash in the language model's encoder, with sdpa
+    elsewhere, which needs flash-attn and a GPU from Ampere on."""
     checkpoint_activations: bool = False
     """Recompute activations in the backward pass: about a third slower, much less memory."""
     compile: bool = False
@@ -127,19 +135,8 @@ class TrainConfig:
                 f"weights has {len(self.weights)} numbers for {len(self.data)} sets of data; "
                 "one for each is accepted"
             )
-        if any(not weight > 0 for weight in self.weights):
-            raise InputError(f"weights is {self.weights}; numbers above 0 are accepted")
-        for name in (
-            *("epochs", "max_steps", "batch_size", "page_questions", "max_questions"),
-            *("max_target_tokens", "eval_every", "eval_pages", "patience", "max_new_tokens"),
-            *("save_every", "keep_last", "log_every"),
-        ):
-            _at_least(self, name, 1)
-        for name in ("warmup_steps", "weight_decay", "workers", "lora_rank"):
-            _at_least(self, name, 0)
-        for name in ("lr", "clip"):
-            if not getattr(self, name) > 0:
-                raise InputError(f"{name} is {getattr(self, name)}; above 0 is accepted")
+        for name, value in vars(self).items():
+            check_value(name, value)
 
     def save(self, path: Path) -> None:
         """Write the YAML form, every option included; half of it never stands under its name."""
@@ -170,7 +167,8 @@ class PredictConfig:
     data: str
     """Directory of the shards."""
     out: str
-    """The file to write, one JSON object a line; it appears when it is complete."""
+    """The file to write, one JSON object a line. It appears when it is complete, in place of one
+    that is there."""
     template: str | None = None
     """Prompt template; by default, and at most, the one that the model was trained with."""
     limit: int | None = None
@@ -184,7 +182,8 @@ class PredictConfig:
     confidence: bool = False
     """Add the probability that the model gives to the answer, 0 to 1, to each row."""
     resume: bool = False
-    """Answer only what an interrupted prediction to the same --out left unanswered."""
+    """Answer only what an interrupted prediction to the same --out, by the same weights, left
+    unanswered. Without it, what that one answered is deleted."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Of matrix products; auto is bfloat16 where the GPU has it, float16 on older ones."""
     workers: int = 2
@@ -194,21 +193,77 @@ class PredictConfig:
 
     def __post_init__(self) -> None:
         """Refuse values out of range with a line that names the option."""
-        for name in ("batch_size", "num_beams", "max_new_tokens", "limit"):
-            _at_least(self, name, 1)
-        _at_least(self, "workers", 0)
+        for name, value in vars(self).items():
+            check_value(name, value)
+
+
+@dataclass(frozen=True)
+class _Range:
+    """Finite numbers: `least` or more, or above it, and below `limit`."""
+
+    least: float
+    above: bool = False
+    limit: float = math.inf
+
+    def __contains__(self, number: float) -> bool:
+        enough = number > self.least if self.above else number >= self.least
+        return enough and number < self.limit
+
+    def __str__(self) -> str:
+        low = f"above {self.least}" if self.above else f"{self.least} or more"
+        return low if math.isinf(self.limit) else f"{low}, below {self.limit}"
+
+
+_ACCEPTED = {
+    **dict.fromkeys(
+        (
+            *("epochs", "max_steps", "batch_size", "page_questions", "max_questions"),
+            *("max_target_tokens", "eval_every", "eval_pages", "patience", "max_new_tokens"),
+            *("save_every", "keep_last", "log_every", "num_beams", "limit"),
+        ),
+        _Range(1),
+    ),
+    **dict.fromkeys(("warmup_steps", "weight_decay", "workers", "lora_rank"), _Range(0)),
+    **dict.fromkeys(("lr", "clip", "lora_alpha", "weights"), _Range(0, above=True)),
+    **dict.fromkeys(("beta2", "lora_dropout"), _Range(0, limit=1)),
+    "seed": _Range(0, limit=2**31),
+}
+"""The numbers that options accept, each number of those that are lists."""
+
+
+def check_value(name: str, value: object) -> None:
+    """Raise `InputError` for a value that the option of that name does not accept; it names it."""
+    if name == "eval_metric":
+        _check_metric(str(value))
+    accepted = _ACCEPTED.get(name)
+    numbers = value if isinstance(value, tuple) else (value,)
+    if accepted is not None and any(n is not None and n not in accepted for n in numbers):
+        raise InputError(f"{name} is {value}; {accepted} is accepted")
+
+
+def _check_metric(name: str) -> None:
+    """Refuse what is no metric (`auto` may be another one for each source), and one whose package
+    is not there."""
+    if name.partition("+")[0] not in NAMES:
+        raise InputError(f"eval_metric is {name}; accepted: {', '.join(NAMES)}")
+    try:
+        metric = Metric.parse(name)
+        if metric.name not in ("anls", "nls"):  # the evaluator computes these by itself
+            metric.values(["a"], [["a"] * 10], [None])  # ten answers, as vqa_accuracy wants them
+    except florence_eval.InputError as error:
+        raise InputError(f"eval_metric is {name}; {error}") from None
 
 
 def flags_from_yaml(path: str | Path) -> list[str]:
     """The command line that says what a YAML file of options says.
 
-    Raises `InputError` for a key that is no option and a value of the wrong type. Numbers may be
-    quoted, since YAML reads `1e-6` as text.
+    Raises `InputError` for a file that cannot be read, a key that is no option, and a value of the
+    wrong type or out of range. Numbers may be quoted, since YAML reads `1e-6` as text.
     """
     try:
         options = yaml.safe_load(Path(path).read_text())
-    except (FileNotFoundError, IsADirectoryError):
-        raise InputError(f"{path}: no such file; a YAML file of options is accepted") from None
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}; a YAML file of options is accepted") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(options, dict):
@@ -220,8 +275,11 @@ def flags_from_yaml(path: str | Path) -> list[str]:
             raise InputError(f"{path}: unknown option {name!r}; known: {', '.join(types)}")
         try:
             value = msgspec.convert(value, types[name], strict=False)
+            check_value(name, value)
         except msgspec.ValidationError as error:
             raise InputError(f"{path}: {name}: {error}") from None
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
         flag = name.replace("_", "-")
         if isinstance(value, bool):
             flags.append(f"--{flag}" if value else f"--no-{flag}")
@@ -230,9 +288,3 @@ def flags_from_yaml(path: str | Path) -> list[str]:
         else:
             flags += [f"--{flag}", str(value)]
     return flags
-
-
-def _at_least(config: TrainConfig | PredictConfig, name: str, least: int) -> None:
-    value = getattr(config, name)
-    if value is not None and value < least:
-        raise InputError(f"{name} is {value}; {least} or more is accepted")

@@ -49,9 +49,9 @@ class ShownAnswer:
 class Evaluation:
     """What the evaluation pages say of a model.
 
-    `loss` is per target token; `score` is the mean of `metric` (named with its variant); `scores`
-    are the evaluator's, with the table of every question; `shown` are some of the main process's
-    answers.
+    `loss` is per target token, of the first `max_target_tokens` of each answer; `score` is the mean
+    of `metric` (named with its variant); `scores` are the evaluator's, with the table of every
+    question; `shown` are some of the main process's answers.
     """
 
     loss: float

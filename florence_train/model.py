@@ -69,8 +69,23 @@ class Florence:
     @property
     def max_prompt_tokens(self) -> int:
         """What is left for the prompt, `<s>` and `</s>` included, beside the image tokens."""
+        return self.max_target_tokens - self.image_tokens
+
+    @property
+    def max_target_tokens(self) -> int:
+        """The longest target or answer, `<s>` and `</s>` included: the positions that the model's
+        encoder and decoder have."""
         positions: int = self.model.config.text_config.max_position_embeddings
-        return positions - self.image_tokens
+        return positions
+
+    def refuse_longer(self, **options: int) -> None:
+        """Raise `InputError` for an option, by name, that allows more tokens than the decoder."""
+        for name, tokens in options.items():
+            if tokens > self.max_target_tokens:
+                raise InputError(
+                    f"{name} is {tokens}; up to {self.max_target_tokens} is accepted, which is "
+                    "what the model's decoder has positions for"
+                )
 
     @cached_property
     def text_encoder(self) -> TextEncoder:

@@ -8,13 +8,14 @@ order of the set. `--resume` answers what is not in them yet.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import torch
+import xxhash
 from accelerate import Accelerator
 from accelerate.utils import disable_fsdp_ram_efficient_loading
 from transformers import GenerationConfig
@@ -46,6 +47,7 @@ def predict(config: PredictConfig) -> int:
     disable_fsdp_ram_efficient_loading()  # every process answers, with the model's weights
     accelerator = Accelerator(mixed_precision=mixed_precision(config.precision))
     florence = load_florence(config.model, config.seed)
+    florence.refuse_longer(max_new_tokens=config.max_new_tokens)
     template = prompt_template(resolve_template(florence.template, config.template))
     samples = SampleSet.from_shards(config.data)
     if config.limit is not None:
@@ -60,11 +62,9 @@ def predict(config: PredictConfig) -> int:
     out = Path(config.out)
     if out.is_dir():
         raise InputError(f"{out}: a directory; the name of a file to write is accepted")
-    try:
+    with _writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{out}: cannot be written ({error.strerror})") from None
-    unfinished = out.with_name(f"{out.name}.unfinished-{_identity(config, template)}")
+    unfinished = out.with_name(f"{out.name}.unfinished-{_identity(config, template, florence)}")
     if not config.resume and accelerator.is_main_process:
         for path in out.parent.glob(f"{out.name}.unfinished-*"):
             path.unlink()
@@ -75,10 +75,10 @@ def predict(config: PredictConfig) -> int:
     plan = pack(left, config.batch_size)[accelerator.process_index :: accelerator.num_processes]
     florence.model.to(accelerator.device)
     encoder = msgspec.json.Encoder()
-    with ExitStack() as stack:
-        progress = stack.enter_context(progress_bar(disable=not accelerator.is_main_process))
-        mine = unfinished.with_name(f"{unfinished.name}-{accelerator.process_index:04}")
-        file = stack.enter_context(mine.open("ab"))
+    mine = unfinished.with_name(f"{unfinished.name}-{accelerator.process_index:04}")
+    with _writing(out):
+        mine.touch()
+    with progress_bar(disable=not accelerator.is_main_process) as progress:
         task = progress.add_task("predict", total=len(plan), questions=0, note="")
         count = 0
         for part, batch in zip(plan, reader.batches(plan), strict=True):
@@ -86,6 +86,7 @@ def predict(config: PredictConfig) -> int:
                 answers = answer(
                     florence, batch.to(accelerator.device), config.num_beams, config.max_new_tokens
                 )
+            lines = []
             for at, example, (text, confidence) in zip(
                 _positions(part), batch.examples, answers, strict=True
             ):
@@ -93,17 +94,32 @@ def predict(config: PredictConfig) -> int:
                 if config.confidence:
                     row["confidence"] = confidence
                 if at not in done:
-                    file.write(encoder.encode(_Answer(at, row)) + b"\n")
-            file.flush()
+                    lines.append(encoder.encode(_Answer(at, row)) + b"\n")
+            # A file that stays open would write what the disk refused once more as it is closed.
+            with _writing(out), mine.open("ab") as file:
+                file.writelines(lines)
             count += len(answers)
             progress.update(task, advance=1, questions=count)
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
-        _finish(out, _files(unfinished), encoder)
+        with _writing(out):
+            _finish(out, _files(unfinished), encoder)
     accelerator.wait_for_everyone()
     count = sum(len(group.questions) for group in groups)
     accelerator.print(f"{count} predictions in {out}")
     return count
+
+
+@contextmanager
+def _writing(out: Path) -> Iterator[None]:
+    """Turn what the file system refuses into an `InputError` that names the output."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"{out}: cannot be written ({error.strerror}); a directory with room that can be "
+            "written to is accepted"
+        ) from None
 
 
 def _by_length(
@@ -127,9 +143,13 @@ def _positions(part: Groups) -> list[tuple[int, int]]:
     return [(group.page, question) for group in part for question in group.questions]
 
 
-def _identity(config: PredictConfig, template: PromptTemplate) -> str:
-    """Short for everything that the answers depend on."""
-    told = (config.model, config.seed, config.data, config.limit, template.name)
+def _identity(config: PredictConfig, template: PromptTemplate, florence: Florence) -> str:
+    """Short for everything that the answers depend on, the weights themselves included: a run that
+    was trained on has the name that it had."""
+    weights = xxhash.xxh3_128()
+    for tensor in florence.model.state_dict().values():
+        weights.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    told = (weights.hexdigest(), config.data, config.limit, template.name)
     generation = (config.num_beams, config.max_new_tokens, config.confidence, config.precision)
     return hashlib.sha256(repr((told, generation)).encode()).hexdigest()[:12]
 
@@ -141,12 +161,12 @@ def _files(unfinished: Path) -> list[Path]:
 def _answered(out: Path, unfinished: Path) -> set[tuple[int, int]]:
     """What is answered already; a line that was cut short is removed, to be written again.
 
-    Raises `InputError` if there is nothing to resume, or only what other options began.
+    Raises `InputError` if there is nothing to resume, or only what other options or weights began.
     """
     paths = _files(unfinished)
     if not paths:
         others = any(out.parent.glob(f"{out.name}.unfinished-*"))
-        what = "a prediction with other options" if others else "nothing"
+        what = "a prediction with other options or weights" if others else "nothing"
         raise InputError(
             f"{out}: {what} to resume there; give the options it began with, or leave --resume out"
         )
@@ -176,10 +196,14 @@ def _finish(out: Path, paths: list[Path], encoder: msgspec.json.Encoder) -> None
     """Make the output of the unfinished files, in the order of the set."""
     rows = _read(paths)
     new = out.with_name(out.name + ".new")
-    with new.open("wb") as file:
-        for at in sorted(rows):
-            file.write(encoder.encode(rows[at]) + b"\n")
-    new.replace(out)
+    try:
+        with new.open("wb") as file:
+            for at in sorted(rows):
+                file.write(encoder.encode(rows[at]) + b"\n")
+        new.replace(out)
+    except OSError:
+        new.unlink(missing_ok=True)
+        raise
     for path in paths:
         path.unlink()
 

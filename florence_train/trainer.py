@@ -106,10 +106,13 @@ def train(config: TrainConfig) -> TrainResult:
     tell = accelerator.print
     set_seed(config.seed)
     florence = _model(config)
+    florence.refuse_longer(
+        max_target_tokens=config.max_target_tokens, max_new_tokens=config.max_new_tokens
+    )
     florence.model.to(device)
     frozen = {name: p for name, p in florence.model.named_parameters() if not p.requires_grad}
     before = fingerprints(frozen)
-    reader, found = _data(config.data, config, florence)
+    reader, found = _data(config.data, config, florence, config.max_target_tokens)
     plan = Plan(
         found.groups, config.batch_size, config.seed, config.weights or None, config.page_questions
     )
@@ -123,10 +126,8 @@ def train(config: TrainConfig) -> TrainResult:
         max_questions=config.max_questions,
         together=accelerator.distributed_type == DistributedType.FSDP,
     )
-    for reason, number in found.left_out.items():
-        tell(f"{number} questions left out: {reason}")
-    if found.shortened:
-        tell(f"{found.shortened} questions shortened to fit {florence.max_prompt_tokens} tokens")
+    for line in found.notes(florence.max_prompt_tokens):
+        tell(line)
     tell(f"{sum(map(_questions, steps))} questions in {len(steps)} steps, {per_epoch} an epoch")
     if config.warmup_steps >= len(steps):
         highest = _rate(len(steps) - 1, config.warmup_steps, len(steps))
@@ -136,13 +137,17 @@ def train(config: TrainConfig) -> TrainResult:
     evaluator = None
     if config.eval_data:
         eval_reader, eval_found = _data(config.eval_data, config, florence)
-        groups = choose_documents(eval_found, config.eval_pages, config.seed)
+        for line in eval_found.notes(florence.max_prompt_tokens):
+            tell(f"eval_data: {line}")
+        chosen = choose_documents(eval_found, config.eval_pages, config.seed)
         evaluator = Evaluator(
-            eval_reader, groups, config.eval_metric, config.max_questions, config.max_new_tokens
+            eval_reader, chosen, config.eval_metric, config.max_questions, config.max_new_tokens
         )
         if overlap := found.overlap(eval_found):
             tell(f"warning: {overlap}")
-    images = found.images | (eval_found.images if config.eval_data else set())
+    images = found.images_of(group for groups in found.groups for group in groups)
+    if evaluator is not None:
+        images |= eval_found.images_of(evaluator.groups)
     caches = config.cache_features and not _trains(florence.model.model.vision_tower)
     kept_bytes = _features_bytes(florence, images) if caches else 0
 
@@ -373,14 +378,18 @@ def _tune(florence: Florence, config: TrainConfig) -> None:
 
 
 def _data(
-    sets: tuple[str, ...], config: TrainConfig, florence: Florence
+    sets: tuple[str, ...], config: TrainConfig, florence: Florence, longest: int | None = None
 ) -> tuple[PageReader, Survey]:
-    """The reader of some shard sets and what is in them."""
+    """The reader of some shard sets and what is in them, less targets of more than `longest`."""
     template = prompt_template(str(florence.template), reference=config.reference, seed=config.seed)
     samples = tuple(SampleSet.from_shards(path) for path in sets)
     limit = florence.max_prompt_tokens
-    found = survey(samples, template, florence.text_encoder, limit, config.max_target_tokens)
-    collator = replace(florence.collator, pad_to=COMPILED_LENGTH if config.compile else 1)
+    found = survey(samples, sets, template, florence.text_encoder, limit, longest)
+    collator = replace(
+        florence.collator,
+        max_target_tokens=config.max_target_tokens,
+        pad_to=COMPILED_LENGTH if config.compile else 1,
+    )
     return PageReader(samples, template, collator, limit, config.workers), found
 
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import sys
 
-import tyro
-
 from florence_data import InputError
 from florence_train import PredictConfig
+from florence_train.command_line import parse_options
 
 
 def main(arguments: list[str]) -> None:
     """Parse and predict."""
-    config = tyro.cli(PredictConfig, args=arguments, prog="predict.py")
+    config = parse_options(PredictConfig, arguments, prog="predict.py")
 
     from florence_train import predict  # after parsing: this import loads torch
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 
-import tyro
-
+import florence_eval
 from florence_data import InputError
 from florence_train import TrainConfig
+from florence_train.command_line import parse_options
 from florence_train.config import flags_from_yaml
 from florence_train.errors import TrainingError
 from florence_train.interruption import EXIT_CODE
@@ -21,7 +21,7 @@ def main(arguments: list[str]) -> None:
     file, arguments = files.parse_known_args(arguments)
     if file.config is not None:
         arguments = flags_from_yaml(file.config) + arguments
-    config = tyro.cli(TrainConfig, args=arguments, prog="train.py")
+    config = parse_options(TrainConfig, arguments, prog="train.py")
 
     from florence_train import train  # after parsing: this import loads torch
 
@@ -32,6 +32,6 @@ def main(arguments: list[str]) -> None:
 if __name__ == "__main__":
     try:
         main(sys.argv[1:])
-    except (InputError, TrainingError) as error:
+    except (InputError, florence_eval.InputError, TrainingError) as error:
         print(f"train.py: {error}", file=sys.stderr)
-        sys.exit(2 if isinstance(error, InputError) else 1)
+        sys.exit(1 if isinstance(error, TrainingError) else 2)

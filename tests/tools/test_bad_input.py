@@ -73,6 +73,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, text in lines.items():
         (root / f"{name}.jsonl").write_text(f"{text}\n" if text else "")
     (root / "options.yaml").write_text("learning_rate: 1\n")
+    (root / "fast.yaml").write_text("model: tiny\nlr: -1\n")
     return root
 
 
@@ -198,16 +199,39 @@ TRAIN = (
         "--data shards --eval-data absent --model tiny --out out": ["absent: no shard set"],
         "--data shards --model run --template docvqa --out out": ["trained with the template vqa"],
         "--data shards --model tiny --template x --out out": ["'x' is unknown", "known: docvqa"],
-        "--config absent.yaml": ["absent.yaml: no such file", "YAML file of options is accepted"],
+        "--config absent.yaml": ["absent.yaml: No such file", "YAML file of options is accepted"],
+        "--config note.txt/x": ["note.txt/x: Not a directory", "YAML file of options is accepted"],
+        "--config fast.yaml --data shards --out out": [
+            "fast.yaml: lr is -1",
+            "above 0 is accepted",
+        ],
         "--config=options.yaml": ["options.yaml: unknown option 'learning_rate'", "lr"],
     }
 )
+
+TRAIN |= {
+    f"--data shards --model tiny --out out {flag}": words
+    for flag, words in {
+        "--lr -1": ["lr is -1.0; above 0 is accepted"],
+        "--lr inf": ["lr is inf; above 0 is accepted"],
+        "--weight-decay nan": ["weight_decay is nan; 0 or more is accepted"],
+        "--beta2 1.5": ["beta2 is 1.5; 0 or more, below 1 is accepted"],
+        "--seed -1": ["seed is -1; 0 or more, below 2147483648 is accepted"],
+        "--weights inf": ["weights is (inf,); above 0 is accepted"],
+        "--eval-metric blub": ["eval_metric is blub; accepted: anls, nls, exact_match"],
+    }.items()
+}
 
 PREDICT = (
     {f"--data {data} --model tiny --workers 0 --out out": words for data, words in DATA.items()}
     | {f"--data shards --model {model} --out out": words for model, words in MODELS.items()}
     | {
         "--data shards --model run --out diary": ["diary: a directory", "is accepted"],
+        "--data shards --model tiny --out out --seed -1": ["seed is -1; 0 or more, below"],
+        "--data shards --model tiny --out /proc/x": ["/proc/x: cannot be written (No such file"],
+        "--data shards --model tiny --out out --max-new-tokens 5000": [
+            "max_new_tokens is 5000; up to 512 is accepted",
+        ],
         "--data shards --model run --template docvqa --out out": ["trained with the template vqa"],
     }
 )

@@ -181,6 +181,42 @@ def test_a_pattern_that_matches_nothing_is_refused(target: str) -> None:
         add_adapters(tiny(), AdapterOptions(target=target))
 
 
+@pytest.mark.parametrize(
+    ("target", "alternative"),
+    [
+        (".*language_model.*(q_proj|o_proj)", "o_proj"),
+        (".*language_model.*(?:dense|v_proj)", "dense"),
+        (r".*(encoder|decoder).*\.(fc1|fc3)", "fc3"),
+        (".*language_model.*fc1|.*language_model.*fc3", ".*language_model.*fc3"),
+    ],
+)
+def test_an_alternative_that_matches_nothing_is_refused(target: str, alternative: str) -> None:
+    message = re.escape(f"adapter target {target!r}: its alternative {alternative!r} matches no")
+    with pytest.raises(InputError, match=message):
+        add_adapters(tiny(), AdapterOptions(target=target))
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        r".*language_model.*(q|v)_proj",
+        r".*language_model.*layers\.(\d+)\.fc1",
+        r".*language_model.*encoder.*fc[12]",
+        r".*language_model.*encoder.*(fc[1|2]|out_proj)",
+        ".*language_model.*fc1|.*language_model.*fc2",
+    ],
+)
+def test_alternatives_that_all_match_are_accepted(target: str) -> None:
+    model = tiny()
+    add_adapters(model, AdapterOptions(target=target))
+    assert any("lora_A" in name for name, _ in model.named_parameters())
+
+
+def test_adding_adapters_warns_of_nothing(recwarn: pytest.WarningsRecorder) -> None:
+    add_adapters(tiny(), AdapterOptions())
+    assert not recwarn.list
+
+
 def test_a_pattern_that_reaches_into_a_frozen_tower_is_refused() -> None:
     """Bare fc1 and fc2 are in every block of the tower too."""
     model = tiny()

@@ -200,3 +200,8 @@ def test_a_label_at_the_top_stays_in_the_picture() -> None:
     )
     plate = np.asarray(drawn)[3:12, 12:30]
     assert (plate != 255).any()
+
+
+def test_more_tokens_than_the_decoder_has_positions_are_refused() -> None:
+    with pytest.raises(InputError, match="max_new_tokens is 513; up to 512 is accepted"):
+        Asker.load("tiny", max_new_tokens=513)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace as with_fields
 from transformers.models.bart.modeling_bart import shift_tokens_right
 
-from florence_data import SampleSet
+from florence_data import InputError, SampleSet
 from florence_data.images import decode
 from florence_data.prompts import prompt_template
 from florence_train.batches import Group, PageReader, Plan, pack
@@ -64,10 +66,44 @@ def test_weights_share_out_an_epoch_and_every_page_comes_equally_often() -> None
     assert all(times[0, page] == 2 for page in range(30))
 
 
-def test_only_so_many_questions_of_a_page_come_together() -> None:
-    plan = Plan((tuple(groups_of([10, 3])),), batch_size=8, seed=0, page_questions=4)
-    pieces = [group for step in plan.epoch(0) for group in step]
-    assert sorted(len(piece.questions) for piece in pieces) == [2, 3, 4, 4]
+@given(counts, st.integers(1, 12), st.integers(1, 6), st.integers(0, 3))
+def test_only_so_many_questions_of_a_page_come_in_one_step(
+    numbers: list[int], batch_size: int, page_questions: int, epoch: int
+) -> None:
+    groups = (tuple(groups_of(numbers)),)
+    steps = Plan(groups, batch_size, seed=0, page_questions=page_questions).epoch(epoch)
+    asked = [(g.page, question) for step in steps for g in step for question in g.questions]
+    assert sorted(asked) == [(p, q) for p, number in enumerate(numbers) for q in range(number)]
+    for step in steps:
+        of_page: Counter[int] = Counter()
+        for group in step:
+            of_page[group.page] += len(group.questions)
+        assert 0 < of_page.total() <= batch_size
+        assert max(of_page.values()) <= page_questions
+
+
+def test_a_page_that_is_drawn_again_comes_in_another_step() -> None:
+    few, many = [Group(0, (0, 1))], [Group(page, (0, 1), 1) for page in range(20)]
+    plan = Plan((tuple(few), tuple(many)), 6, seed=0, weights=(1.0, 2.0), page_questions=2)
+    steps = plan.epoch(0)
+    assert sum(group.data == 0 for step in steps for group in step) == 7
+    assert all(len({(g.data, g.page) for g in step}) == len(step) for step in steps)
+
+
+def test_steps_are_full_while_enough_pages_are_left() -> None:
+    plan = Plan((tuple(groups_of([4] * 100)),), batch_size=8, seed=0, page_questions=1)
+    sizes = [sum(len(group.questions) for group in step) for step in plan.epoch(0)]
+    assert sizes.count(8) >= 49 and len(sizes) <= 52
+
+
+@pytest.mark.parametrize("weights", [(1.0, 10000.0), (10000.0, 1.0)])
+def test_weights_that_leave_a_set_out_are_refused(weights: tuple[float, float]) -> None:
+    sets = (tuple(groups_of([1] * 8)), tuple(Group(page, (0,), 1) for page in range(8)))
+    plan = Plan(sets, batch_size=4, seed=0, weights=weights)
+    with pytest.raises(
+        InputError, match=r"of the 16 pages of an epoch, the sets get (0, 16|16, 0);"
+    ):
+        plan.epoch(0)
 
 
 def test_a_batch_equals_the_official_processors(samples: SampleSet) -> None:
@@ -90,6 +126,22 @@ def test_a_batch_equals_the_official_processors(samples: SampleSet) -> None:
     difference = (batch.pixels[batch.page] - official["pixel_values"]).abs()
     assert float(difference.mean()) < 0.05
     assert batch.page.tolist() == [0, 1, 1, 2, 2, 2]
+
+
+def test_an_image_that_changed_since_it_was_sharded_is_refused(samples: SampleSet) -> None:
+    """Even where it decodes: 40 bytes in the middle of a JPEG are only other pixels."""
+    florence = load_florence("tiny")
+    template = prompt_template("docvqa")
+    data = bytearray(samples[0].image.read())
+    middle = len(data) // 2
+    data[middle : middle + 40] = bytes(40)
+    damaged = with_fields(samples[0].image, data=bytes(data))
+    decode(damaged.data, "page")
+    example = template.example(with_fields(samples[0], image=damaged), samples[0].supervisions[0])
+    with pytest.raises(
+        InputError, match=r"\.tar, sample page-000: damaged, the SHA-256 of its image"
+    ):
+        florence.collator([[example]])
 
 
 def test_labels_are_framed_and_padded_with_the_ignored_value(samples: SampleSet) -> None:

@@ -29,7 +29,8 @@ def test_loss_and_gradients_equal_the_ungrouped_computation(
     florence: Florence, batch: Batch
 ) -> None:
     model = florence.model.eval()
-    question_losses(GroupedFlorence(model)(batch), batch.labels).sum().backward()
+    loss = question_losses(GroupedFlorence(model)(batch), batch.labels).sum()
+    loss.backward()
     grouped = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
     model.zero_grad()
 
@@ -42,6 +43,7 @@ def test_loss_and_gradients_equal_the_ungrouped_computation(
     )
     (official.loss * batch.target_tokens).backward()
 
+    assert loss.item() / batch.target_tokens == pytest.approx(official.loss.item(), rel=1e-5)
     ungrouped = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
     assert grouped.keys() == ungrouped.keys()
     largest = float(max(gradient.abs().max() for gradient in ungrouped.values()))

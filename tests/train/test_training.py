@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import resource
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,9 +20,8 @@ from florence_data import InputError, Sample, SampleSet
 from florence_data.prompts import prompt_template
 from florence_eval import score
 from florence_train import PredictConfig, TrainConfig, load_florence, predict, train
-from florence_train.batches import Group, PageReader
-from florence_train.config import flags_from_yaml
-from florence_train.model import GroupedFlorence
+from florence_train.batches import Batch, Group, PageReader
+from florence_train.model import Florence, GroupedFlorence
 from florence_train.predictor import answer
 from florence_train.trainer import TrainResult
 
@@ -72,36 +74,63 @@ def test_predictions_carry_their_references_in_the_order_of_the_set(
         assert tuple(row["answers"]) == supervision.answers
 
 
+@pytest.fixture(scope="module")
+def half_taught(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Florence:
+    """A model that is unsure, so that its answers hang on how they are searched for."""
+    out = tmp_path_factory.mktemp("runs") / "half"
+    train(
+        TrainConfig(data=(str(shards),), out=str(out), epochs=10, warmup_steps=20, **FROM_SCRATCH)
+    )
+    return load_florence(str(out))
+
+
+def plainly_generated(florence: Florence, batch: Batch, **arguments: object) -> list[str]:
+    """The answers by the model's own `generate`, one by one, the page encoded for each."""
+    image = torch.full((1, florence.image_tokens), florence.model.config.image_token_id)
+    texts = []
+    for prompt, mask, page in zip(batch.prompts, batch.prompt_mask, batch.page, strict=True):
+        prompt = prompt[None, : int(mask.sum())]
+        ids = florence.model.generate(
+            input_ids=torch.cat([image, prompt], dim=1),
+            pixel_values=batch.pixels[page][None],
+            attention_mask=torch.ones(1, image.shape[1] + prompt.shape[1]),
+            do_sample=False,
+            bos_token_id=0,
+            forced_bos_token_id=0,
+            pad_token_id=1,
+            eos_token_id=2,
+            decoder_start_token_id=2,
+            **arguments,
+        )
+        texts.append(florence.text_encoder.decode(ids[0].tolist()))
+    return texts
+
+
 @pytest.mark.parametrize("num_beams", [1, 3])
 def test_batched_answers_equal_those_of_plain_generate_one_by_one(
-    trained: TrainResult, samples: SampleSet, num_beams: int
+    half_taught: Florence, samples: SampleSet, num_beams: int
 ) -> None:
-    florence = load_florence(str(trained.directory))
-    # Half-way weights, so that answers differ in length and are not all right.
-    with torch.no_grad():
-        for parameter in florence.model.parameters():
-            parameter.add_(0.05 * parameter.std() * torch.randn(parameter.shape, generator=_noise))
+    florence = half_taught
     reader = PageReader((samples,), prompt_template("docvqa"), florence.collator, 400, workers=0)
     groups = [Group(p, tuple(range(len(s.supervisions)))) for p, s in enumerate(samples)]
-    together = answer(florence, reader.batch(tuple(groups)), num_beams, max_new_tokens=20)
-    alone = []
-    for group in groups:
-        for question in group.questions:
-            one = reader.batch((replace(group, questions=(question,)),))
-            image = torch.full((1, florence.image_tokens), florence.model.config.image_token_id)
-            ids = florence.model.generate(
-                input_ids=torch.cat([image, one.prompts], dim=1),
-                pixel_values=one.pixels,
-                attention_mask=torch.ones(1, image.shape[1] + one.prompts.shape[1]),
-                num_beams=num_beams,
-                max_new_tokens=20,
-                do_sample=False,
-                early_stopping=num_beams > 1,
-                forced_bos_token_id=0,
-            )
-            alone.append(florence.text_encoder.decode(ids[0].tolist()))
-    assert [text for text, _ in together] == alone
-    assert len(set(alone)) > 3
+    batch = reader.batch(tuple(groups))
+    arguments = {
+        "num_beams": num_beams,
+        "early_stopping": num_beams > 1,
+        "length_penalty": 1.0,
+        "repetition_penalty": 1.0,
+        "no_repeat_ngram_size": 0,
+        "encoder_no_repeat_ngram_size": 0,
+        "min_new_tokens": 0,
+        "max_new_tokens": 20,
+    }
+    together = [text for text, _ in answer(florence, batch, num_beams, max_new_tokens=20)]
+    assert together == plainly_generated(florence, batch, **arguments)
+    # Each of these would have changed an answer.
+    others = [{"no_repeat_ngram_size": 3}, {"repetition_penalty": 1.3}]
+    others += [{"length_penalty": 0.3}, {"length_penalty": 2.0}] * (num_beams > 1)
+    for other in others:
+        assert together != plainly_generated(florence, batch, **(arguments | other)), other
 
 
 _noise = torch.Generator().manual_seed(0)
@@ -128,6 +157,26 @@ def test_a_frozen_tower_is_bit_identical_afterwards_and_the_rest_is_not(
     assert not torch.equal(before["lm_head.weight"], after["lm_head.weight"])
     projection = "model.multi_modal_projector.image_projection.weight"
     assert not torch.equal(before[projection], after[projection])
+
+
+def test_training_and_prediction_import_neither_timm_nor_torchvision(
+    shards: Path, tmp_path: Path
+) -> None:
+    """Even where timm is there to be imported."""
+    (tmp_path / "timm").mkdir()
+    (tmp_path / "timm" / "__init__.py").write_text("")
+    code = (
+        "import sys, importlib.util\n"
+        f"sys.path.insert(0, {str(tmp_path)!r})\n"
+        "assert importlib.util.find_spec('timm')\n"
+        "from florence_train import PredictConfig, TrainConfig, predict, train\n"
+        f"data, run = {str(shards)!r}, {str(tmp_path / 'run')!r}\n"
+        "train(TrainConfig(data=data, out=run, model='tiny', max_steps=1, workers=0))\n"
+        "predict(PredictConfig(model=run, data=data, out=run + '.jsonl', limit=1, workers=0))\n"
+        "assert not {'timm', 'torchvision'} & set(sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_step_in_parts_is_the_same_step(shards: Path, tmp_path: Path) -> None:
@@ -219,46 +268,14 @@ def test_data_without_an_answer_is_refused_before_a_run_exists(
         for sample in pages
     ]
     data = write_shards(tmp_path / "test-split", silent)
-    with pytest.raises(InputError, match="has no question to use"):
+    with pytest.raises(InputError, match="test-split: no question to use, found 20 with no answer"):
         train(TrainConfig(data=str(data), out=str(tmp_path / "run"), **FROM_SCRATCH))
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("learning_rate: 1", "unknown option 'learning_rate'; known: .*lr"),
-        ("epochs: many", "epochs: Expected `int`"),
-        ("- lr", "found list, expected options by name"),
-        ("lr: [", "not YAML"),
-    ],
-)
-def test_a_configuration_file_that_is_wrong_names_the_key(
-    tmp_path: Path, text: str, message: str
-) -> None:
-    path = tmp_path / "run.yaml"
-    path.write_text(text)
-    with pytest.raises(InputError, match=message):
-        flags_from_yaml(path)
-
-
-def test_a_configuration_file_says_what_flags_say(tmp_path: Path) -> None:
-    path = tmp_path / "run.yaml"
-    path.write_text("lr: 1e-6\nfreeze_vision: true\nmodel: tiny\nmax_steps: null\n")
-    assert flags_from_yaml(path) == [
-        *("--lr", "1e-06", "--freeze-vision", "--model", "tiny", "--max-steps", "None"),
-    ]
-
-
-def test_values_out_of_range_name_the_option() -> None:
-    with pytest.raises(InputError, match="batch_size is 0; 1 or more"):
-        TrainConfig(data="d", out="o", batch_size=0)
-    with pytest.raises(InputError, match="lr is 0; above 0"):
-        TrainConfig(data="d", out="o", lr=0)
-
-
+@pytest.mark.parametrize("num_beams", [1, 3])
 def test_confidence_is_the_probability_of_the_answers_tokens(
-    trained: TrainResult, samples: SampleSet
+    trained: TrainResult, samples: SampleSet, num_beams: int
 ) -> None:
     florence = load_florence(str(trained.directory))
     with torch.no_grad():
@@ -266,7 +283,7 @@ def test_confidence_is_the_probability_of_the_answers_tokens(
             parameter.add_(0.05 * parameter.std() * torch.randn(parameter.shape, generator=_noise))
     reader = PageReader((samples,), prompt_template("docvqa"), florence.collator, 400, workers=0)
     batch = reader.batch((Group(3, (0, 1, 2, 3)), Group(2, (0, 1))))
-    answers = answer(florence, batch, num_beams=1, max_new_tokens=40)
+    answers = answer(florence, batch, num_beams, max_new_tokens=40)
     # The plain way: give the model its own answers as labels and multiply the probabilities.
     labels = [florence.text_encoder.encode((text,)) for text, _ in answers]
     width = max(map(len, labels))
@@ -310,7 +327,7 @@ def test_an_interrupted_prediction_goes_on_where_it_was(
     assert not (tmp_path / "resumed.jsonl").exists()
     (part,) = tmp_path.glob("resumed.jsonl.unfinished-*")
     part.write_bytes(part.read_bytes()[:-7])  # a kill in the middle of a line
-    with pytest.raises(InputError, match="a prediction with other options to resume"):
+    with pytest.raises(InputError, match="a prediction with other options or weights to resume"):
         predict(config("resumed.jsonl", resume=True, num_beams=2))
     predict(config("resumed.jsonl", resume=True))
     assert (tmp_path / "resumed.jsonl").read_bytes() == (
@@ -320,3 +337,56 @@ def test_an_interrupted_prediction_goes_on_where_it_was(
     assert not list(tmp_path.glob("*.unfinished-*"))
     with pytest.raises(InputError, match="nothing to resume"):
         predict(config("resumed.jsonl", resume=True))
+
+
+def test_a_prediction_by_other_weights_is_not_gone_on_with(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model that was trained on stands under the name that it had."""
+    model, out = tmp_path / "model", tmp_path / "out.jsonl"
+
+    def config(**options: object) -> PredictConfig:
+        return PredictConfig(
+            model=str(model),
+            data=str(shards),
+            out=str(out),
+            workers=0,
+            **options,  # type: ignore[arg-type]
+        )
+
+    def failing(*arguments: object, **options: object) -> list[tuple[str, float]]:
+        raise KeyboardInterrupt
+
+    load_florence("tiny", seed=0).save(model)
+    with monkeypatch.context() as patch:
+        patch.setattr("florence_train.predictor.answer", failing)
+        with pytest.raises(KeyboardInterrupt):
+            predict(config())
+    load_florence("tiny", seed=1).save(model)
+    with pytest.raises(InputError, match="a prediction with other options or weights to resume"):
+        predict(config(resume=True))
+    load_florence("tiny", seed=0).save(model)
+    assert predict(config(resume=True)) == 20
+
+
+def test_a_full_disk_is_one_line_and_what_was_answered_stays(shards: Path, tmp_path: Path) -> None:
+    """A limit on the size of files stands for the disk; 2000 bytes hold some of the rows."""
+    config = PredictConfig(
+        model="tiny",
+        data=str(shards),
+        out=str(tmp_path / "out.jsonl"),
+        batch_size=5,
+        max_new_tokens=4,
+        workers=0,
+    )
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, usual[1]))
+    try:
+        with pytest.raises(InputError, match=r"out\.jsonl: cannot be written \(File too large\)"):
+            predict(config)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+    (left,) = tmp_path.iterdir()
+    assert left.name.startswith("out.jsonl.unfinished-") and left.stat().st_size > 0
+    assert predict(replace(config, resume=True)) == 20
+    assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 20

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,16 @@ import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from msgspec.structs import replace as with_fields
 
-from florence_data import InputError, SampleSet
+from florence_data import InputError, Sample, SampleSet
+from florence_data.prompts import prompt_template
 from florence_train import TrainConfig, TrainingError, load_florence, train
 from florence_train.batches import Batch
 from florence_train.checkpoint import checkpoints
 from florence_train.evaluation import Evaluation, Evaluator
 from florence_train.model import GroupedFlorence
+from florence_train.precision import mixed_precision
 
 
 def log(run: Path) -> list[dict[str, Any]]:
@@ -321,6 +325,78 @@ def test_answers_that_are_too_long_are_left_out_and_counted(
     lines = log(Path(config.out))
     assert sum(line.get("questions", 0) for line in lines) == len(answers) - long
     assert 0 < long < len(answers)
+
+
+def test_an_evaluation_asks_every_question_that_has_an_answer(
+    config: TrainConfig,
+    pages: list[Sample],
+    write_shards: Callable[[Path, list[Sample]], Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """However long the answer is, also longer than the decoder; the loss is of what fits."""
+    answers = [("short",), ("x" * 60,), ("y" * 1000,), ()]
+    mixed = with_fields(
+        pages[3],
+        supervisions=tuple(
+            with_fields(v, answers=a, question=v.question + " really" * 100 * (i == 1))
+            for i, (v, a) in enumerate(zip(pages[3].supervisions, answers, strict=True))
+        ),
+    )
+    data = write_shards(tmp_path / "mixed", [mixed])
+    evaluated = replace(config, eval_data=(str(data),), max_target_tokens=20, max_steps=1)
+    result = train(evaluated)
+    said = capsys.readouterr().out
+    assert result.evaluation is not None
+    assert sorted(len(a[0]) for a in result.evaluation.scores.table["answers"]) == [5, 60, 1000]
+    assert math.isfinite(result.evaluation.loss)
+    assert "eval_data: 1 questions left out: no answer" in said
+    assert "eval_data: 1 questions shortened to fit 507 tokens" in said
+
+
+def test_the_loss_of_an_evaluation_is_of_the_first_tokens_of_a_long_answer(
+    pages: list[Sample],
+) -> None:
+    florence = load_florence("tiny")
+    collate = replace(florence.collator, max_target_tokens=4)
+    question = with_fields(pages[0].supervisions[0], answers=("abcdefgh",))
+    batch = collate([[prompt_template("docvqa").example(pages[0], question)]])
+    start, a, b, c = batch.labels[0].tolist()
+    assert (start, florence.text_encoder.decode([a, b, c])) == (0, "abc")
+
+
+@pytest.mark.parametrize("option", ["max_target_tokens", "max_new_tokens"])
+def test_more_tokens_than_the_decoder_has_positions_are_refused(
+    config: TrainConfig, option: str
+) -> None:
+    with pytest.raises(InputError, match=f"{option} is 513; up to 512 is accepted"):
+        train(replace(config, **{option: 513}))
+    assert not Path(config.out).exists()
+    train(replace(config, **{option: 512}, eval_data=config.data, max_steps=1))
+
+
+def test_data_without_a_question_is_named(
+    config: TrainConfig,
+    pages: list[Sample],
+    write_shards: Callable[[Path, list[Sample]], Path],
+    tmp_path: Path,
+) -> None:
+    silent = str(write_shards(tmp_path / "silent", [with_fields(pages[0], supervisions=())]))
+    for options in ({"eval_data": (silent,)}, {"data": (*config.data, silent)}):
+        with pytest.raises(InputError, match=f"^{silent}: no question to use, found none at all"):
+            train(replace(config, **options))  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=f"^{config.data[0]}: .*20 with an answer of more than 2"):
+        train(replace(config, max_target_tokens=2))
+    assert not Path(config.out).exists()
+
+
+def test_half_precision_is_refused_where_it_would_not_be_computed(
+    config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(InputError, match="precision is float16, which needs a CUDA device"):
+        train(replace(config, precision="float16"))
+    assert mixed_precision("bfloat16") == "bf16"
 
 
 def test_features_of_a_frozen_tower_are_made_once(
