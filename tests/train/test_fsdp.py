@@ -66,7 +66,7 @@ for how, arguments in json.loads(sys.argv[1]):
         else:
             train(tyro.cli(TrainConfig, args=arguments))
     except InputError as error:
-        sys.stdout.write(f"refused: {error}\n")  # at once, as the other process does
+        sys.stdout.write(f"refused: {error}\\n")  # at once, as the other process does
 """
 
 
