@@ -20,6 +20,8 @@ _AT_ONCE = 2**15
 _SPACE, _BREAK = ord(" "), 0
 # Stand for what is left out and for a mark; neither is in any text.
 _GONE, _MARK = 254, 255
+# As Arrow has it: pyarrow imports pandas to make this of a Python string.
+_BETWEEN = arrow_columns.strings([f" {chr(_BREAK)} "])[0]
 _ASCII = [chr(code) for code in range(128)]
 _NAMES = np.array([ord(folding.MARKS.get(character, "\0")) for character in _ASCII], np.uint8)
 
@@ -60,10 +62,10 @@ def bare(texts: pa.Array) -> pa.Array:
 
 def words(texts: pa.Array) -> list[str]:
     """`folding.words` of each text."""
-    whole = pa.ListArray.from_arrays(
-        arrow_columns.numbers(np.array([0, len(texts)], np.int32)), texts
-    )
-    data = pc.binary_join(whole, f" {chr(_BREAK)} ")[0].as_buffer().to_pybytes()
+    texts = texts.cast(pa.string())  # Arrow joins no large strings; a block's fit
+    whole = arrow_columns.numbers(np.array([0, len(texts)], np.int32))
+    joined = pc.binary_join(pa.ListArray.from_arrays(whole, texts), _BETWEEN)
+    data = joined[0].as_buffer().to_pybytes()
     if not data.isascii() or data.count(_BREAK) != len(texts) - 1:
         return folding.words(texts.to_pylist())
     codes = _translated(b" " + data + b" ", _WORDS)

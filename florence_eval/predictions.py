@@ -60,7 +60,8 @@ class Predictions:
         """What tells documents apart: the first of `doc_id`, `image` and `question_id` that every
         question has; an empty text is none."""
         for key in ("doc_id", "image"):
-            if not self.rows[key].null_count and not pc.any(pc.equal(self.rows[key], "")).as_py():
+            column = self.rows[key]
+            if not column.null_count and pc.min(pc.binary_length(column)).as_py() > 0:
                 return key
         return "question_id"
 

@@ -417,8 +417,26 @@ def test_a_document_missing_in_one_half_only_changes_nothing(
 
 
 def test_importing_and_scoring_load_neither_torch_nor_pandas(tmp_path: Path) -> None:
+    """Not even where a prediction has to be looked at more closely."""
     path = tmp_path / "p.jsonl"
-    path.write_text(json.dumps({"question_id": 1, "prediction": "a", "answers": ["a"]}))
+    predictions = [
+        "a",
+        "A",
+        "the cat",
+        "12",
+        "five",
+        "no",
+        "ha" * 20,
+        "caf\u00e9 bar",
+        "Jan 5, 1990",
+    ]
+    answers = ["a", "a", "cat", "1.2", "5", "yes", "x", "cafe bars", "1/6/90"]
+    path.write_text(
+        "\n".join(
+            json.dumps({"question_id": n, "prediction": p, "answers": [a], "doc_id": "d"})
+            for n, (p, a) in enumerate(zip(predictions, answers, strict=True))
+        )
+    )
     program = (
         "import sys, florence_eval as f\n"
         "loaded = {n.partition('.')[0] for n in sys.modules}\n"
