@@ -80,7 +80,8 @@ class Options:
     every: int = 100
     """Steps between evaluations."""
     lr: float = 1e-3
-    seed: int = 0
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Of documents and weights; `cold` gets the first only."""
     out: Path = RESULTS
     """Directory of the results."""
 
@@ -109,6 +110,7 @@ class Point:
     """The model at a step of a way: on unseen documents, in percent."""
 
     way: str
+    seed: int
     step: int
     questions_seen: int
     cpu_seconds: float
@@ -266,9 +268,9 @@ def steps(
         yield step, float(value.detach())
 
 
-def warm_up(florence: Florence, options: Options) -> float:
+def warm_up(florence: Florence, options: Options, seed: int) -> float:
     """Teach tower and projector the glyph of each cell; returns the share read at the end."""
-    rng = random.Random(f"glyphs {options.seed}")
+    rng = random.Random(f"glyphs {seed}")
     model = florence.model
     columns = 1 + options.digits
     head = nn.Linear(model.config.vision_config.projection_dim, len(GLYPHS))
@@ -298,10 +300,12 @@ def warm_up(florence: Florence, options: Options) -> float:
     return float(np.mean(read[-20:]))
 
 
-def train(way: str, florence: Florence, options: Options, began: float) -> Iterator[Point]:
+def train(
+    way: str, florence: Florence, options: Options, seed: int, began: float
+) -> Iterator[Point]:
     """Teach questions on new documents, and tell what it answers on unseen ones."""
-    rng = random.Random(f"documents {options.seed}")
-    held = documents(options.unseen, options, florence, random.Random(f"unseen {options.seed}"))
+    rng = random.Random(f"documents {seed}")
+    held = documents(options.unseen, options, florence, random.Random(f"unseen {seed}"))
     model = florence.model
     count = options.steps + (options.glyph_steps if way == "cold" else 0)
 
@@ -316,7 +320,8 @@ def train(way: str, florence: Florence, options: Options, began: float) -> Itera
                 told = answer(florence, held, num_beams=1, max_new_tokens=options.digits + 3)
             anls, exact = scores_of([text for text, _ in told], references(florence, held))
             seen = step * options.pages * options.rows
-            point = Point(way, step, seen, time.process_time() - began, value, anls, exact)
+            spent = time.process_time() - began
+            point = Point(way, seed, step, seen, spent, value, anls, exact)
             print(point, flush=True)
             yield point
 
@@ -341,15 +346,16 @@ def scores_of(predictions: list[str], answers: list[str]) -> tuple[float, float]
 
 def prior(options: Options) -> float:
     """ANLS of the best answer that does not look at the page: any digits, always the same."""
-    florence = small_florence(0.1, options.seed)
-    held = documents(options.unseen, options, florence, random.Random(f"unseen {options.seed}"))
+    seed = options.seeds[0]
+    florence = small_florence(0.1, seed)
+    held = documents(options.unseen, options, florence, random.Random(f"unseen {seed}"))
     answers = references(florence, held)
     return max(
         scores_of([digit * options.digits] * len(answers), answers)[0] for digit in string.digits
     )
 
 
-def report(options: Options, looks: list[Look], points: list[Point], read: float | None) -> str:
+def report(options: Options, looks: list[Look], points: list[Point], read: dict[int, float]) -> str:
     """The results as Markdown."""
     lines = ["# From scratch, on unseen documents", ""]
     lines += [
@@ -361,14 +367,15 @@ def report(options: Options, looks: list[Look], points: list[Point], read: float
         f"Python {platform.python_version()}, torch {torch.__version__}",
         f"- documents: {options.rows} rows of a label and {options.digits} digits, "
         f"{CELL * (1 + options.digits)}x{CELL * options.rows} px; {options.rows} questions each; "
-        f"{options.unseen * options.rows} questions on unseen ones; seed {options.seed}",
+        f"{options.unseen * options.rows} questions on unseen ones",
         f"- faces: {', '.join(family.name for family in installed_families())}",
         f"- prior, the best constant answer: {prior(options):.1f} ANLS",
     ]
-    if read is not None:
+    if read:
         lines.append(
-            f"- tower on glyphs: {options.glyph_steps} steps of {options.glyph_pages} pages; "
-            f"{read:.1%} of {len(GLYPHS)} glyphs read on new pages at the end"
+            f"- tower on glyphs: {options.glyph_steps} steps of {options.glyph_pages} pages; of "
+            f"{len(GLYPHS)} glyphs on new pages were read at the end "
+            + ", ".join(f"{share:.1%} (seed {seed})" for seed, share in read.items())
         )
     lines += ["", "## The untrained model on pages of one digit", ""]
     lines += [
@@ -383,12 +390,13 @@ def report(options: Options, looks: list[Look], points: list[Point], read: float
     ]
     lines += ["", "## The curve", ""]
     lines += [
-        "| way | step | questions seen | CPU seconds | loss | ANLS, unseen | exact, unseen |",
-        "|---|---|---|---|---|---|---|",
+        "| way | seed | step | questions seen | CPU seconds | loss | ANLS, unseen "
+        "| exact, unseen |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     lines += [
-        f"| {p.way} | {p.step} | {p.questions_seen:,} | {p.cpu_seconds:.0f} | {p.loss:.3f} "
-        f"| {p.anls:.1f} | {p.exact:.1f} |"
+        f"| {p.way} | {p.seed} | {p.step} | {p.questions_seen:,} | {p.cpu_seconds:.0f} "
+        f"| {p.loss:.3f} | {p.anls:.1f} | {p.exact:.1f} |"
         for p in points
     ]
     notes = RESULTS / "from-scratch_findings.md"
@@ -402,14 +410,15 @@ def main(options: Options) -> None:
     torch.set_num_threads(1)
     looks = [look(std, background) for background in ("white", "zero") for std in (0.02, 0.1)]
     points: list[Point] = []
-    read = None
+    read: dict[int, float] = {}
     options.out.mkdir(parents=True, exist_ok=True)
-    for way in options.ways:
+    runs = [(way, s) for way in options.ways for s in options.seeds[: 1 if way == "cold" else None]]
+    for way, seed in runs:
         began = time.process_time()
-        florence = small_florence(0.1, options.seed)
+        florence = small_florence(0.1, seed)
         if way == "warm":
-            read = warm_up(florence, options)
-        for point in train(way, florence, options, began):
+            read[seed] = warm_up(florence, options, seed)
+        for point in train(way, florence, options, seed, began):
             points.append(point)
             text = report(options, looks, points, read)
             (options.out / "from-scratch.md").write_text(text)
