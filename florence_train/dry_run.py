@@ -59,9 +59,9 @@ class Rehearsal:
         cached = f", {self.seconds_a_cached_step:.2f} s after the first epoch"
         # While a checkpoint is written, those that stay are there as well.
         held = (config.keep_last + 1) * self.checkpoint_bytes
-        parts = [f"model/ ({_gb(self.model_bytes)})", f"checkpoints/ ({_gb(held)})"]
+        parts = [f"model/ ({_size(self.model_bytes)})", f"checkpoints/ ({_size(held)})"]
         if self.features_bytes:
-            parts.append(f"features/ ({_gb(self.features_bytes)})")
+            parts.append(f"features/ ({_size(self.features_bytes)})")
         parts += ["scores/"] * bool(self.evaluations) + ["tracking/"] * bool(config.track)
         lines = [
             f"{self.steps} steps, longest answer {self.longest_target} tokens, most questions "
@@ -69,7 +69,7 @@ class Rehearsal:
             f"{self.seconds_a_step:.2f} s for the heaviest step"
             + (cached if self.features_bytes else ""),
             f"{self.evaluations} evaluations of {self.evaluation_seconds:.1f} s each",
-            f"{self.hours:.2f} h at most",
+            f"{_duration(self.hours)} at most",
             f"{self.memory_gb:.2f} GB of memory with the optimiser's state",
             f"would write to {config.out}: config.yaml, environment.json, log.jsonl, "
             + ", ".join(parts),
@@ -77,8 +77,12 @@ class Rehearsal:
         return lines
 
 
-def _gb(size: int) -> str:
-    return f"{size / 1e9:.2f} GB"
+def _size(size: int) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
+
+
+def _duration(hours: float) -> str:
+    return f"{hours:.1f} hours" if hours >= 1 else f"{60 * hours:.1f} minutes"
 
 
 def rehearse(

@@ -289,9 +289,9 @@ def test_a_dry_run_tells_what_a_run_takes_and_writes_nothing(
     assert not Path(config.out).exists()
     assert f"longest answer {longest + 2} tokens" in said
     assert "questions in 8 steps" in said and "GB of memory" in said
-    size = sum(p.numel() for p in load_florence("tiny").model.parameters()) * 4 / 1e9
+    size = sum(p.numel() for p in load_florence("tiny").model.parameters()) * 4 / 1e6
     assert f"would write to {config.out}" in said
-    assert f"model/ ({size:.2f} GB), checkpoints/ ({2 * 3 * size:.2f} GB)" in said
+    assert f"model/ ({size:.1f} MB), checkpoints/ ({2 * 3 * size:.1f} MB)" in said
 
 
 def test_a_dry_run_counts_features_and_evaluations_and_refuses_what_a_run_would(
