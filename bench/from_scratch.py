@@ -69,7 +69,7 @@ class Options:
     """Digits of a row, behind its label."""
     glyph_steps: int = 500
     """Steps of the tower on glyphs."""
-    steps: int = 900
+    steps: int = 1400
     """Steps on questions, of the way `warm`; `cold` gets those of the tower besides."""
     glyph_pages: int = 16
     """Pages a step of the tower on glyphs."""
