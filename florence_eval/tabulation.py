@@ -38,7 +38,9 @@ def unscorable(predictions: Predictions, metrics: Sequence[Metric] | None) -> Ma
         return {row: too_few(int(counts[row])) for row in few.tolist()}
     own = predictions.column("metric")
     for name in own.unique().drop_null().to_pylist():
-        rows = np.flatnonzero(arrow_columns.to_numpy(pc.fill_null(pc.equal(own, name), False)))
+        # Not `equal`: pyarrow imports pandas to compare with a Python string.
+        said = pc.is_in(own, arrow_columns.strings([name]))
+        rows = np.flatnonzero(arrow_columns.to_numpy(said))
         try:
             least = Metric.parse(name).least_answers if name else 1
         except InputError as error:

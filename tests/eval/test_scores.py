@@ -417,7 +417,7 @@ def test_a_document_missing_in_one_half_only_changes_nothing(
 
 
 def test_importing_and_scoring_load_neither_torch_nor_pandas(tmp_path: Path) -> None:
-    """Not even where a prediction has to be looked at more closely."""
+    """Not even where a prediction has to be looked at more closely, or names its metric."""
     path = tmp_path / "p.jsonl"
     predictions = [
         "a",
@@ -433,7 +433,9 @@ def test_importing_and_scoring_load_neither_torch_nor_pandas(tmp_path: Path) -> 
     answers = ["a", "a", "cat", "1.2", "5", "yes", "x", "cafe bars", "1/6/90"]
     path.write_text(
         "\n".join(
-            json.dumps({"question_id": n, "prediction": p, "answers": [a], "doc_id": "d"})
+            json.dumps(
+                {"question_id": n, "prediction": p, "answers": [a], "doc_id": "d", "metric": "anls"}
+            )
             for n, (p, a) in enumerate(zip(predictions, answers, strict=True))
         )
     )
