@@ -122,7 +122,8 @@ def _against_own(
     are decided first are written last.
     """
     codes = np.where(similarity >= NEAR, NEAR_MISS, WRONG).astype(np.int32)
-    own, theirs = lengths(bare_predictions)[pairs.question_of], lengths(bare_answers)
+    own_length, theirs = lengths(bare_predictions), lengths(bare_answers)
+    own = own_length[pairs.question_of]
     equal = np.zeros(len(theirs), np.bool_)
     alike = np.flatnonzero(own == theirs)
     equal[alike] = _flags(
@@ -141,7 +142,8 @@ def _against_own(
     chosen = np.where(parts[nearest] != WRONG, parts[nearest], parts[first])
     codes = np.where(chosen != WRONG, chosen, codes)
 
-    numeric = _may_be_value(bare_predictions)[pairs.question_of] & _may_be_value(bare_answers)
+    numeric = _may_be_value(bare_predictions, own_length)[pairs.question_of]
+    numeric &= _may_be_value(bare_answers, theirs)
     same, different = _same_values(pairs, np.flatnonzero(numeric))
     rows = np.flatnonzero(numeric[nearest])
     in_digits = [
@@ -162,7 +164,7 @@ def _against_own(
     codes[pairs.any(same)] = NUMBER_FORMAT
 
     bare_equal = pairs.any(equal)
-    empty = lengths(bare_predictions) == 0
+    empty = own_length == 0
     codes[pairs.any(equal & ~different) & ~empty] = PUNCTUATION
     asked = pairs.any(_is_in(bare_answers, theirs, _YES_NO))
     for row in np.flatnonzero(asked).tolist():
@@ -210,9 +212,9 @@ def _parts(
     return codes
 
 
-def _may_be_value(bare_texts: pa.Array) -> NDArray[np.bool_]:
+def _may_be_value(bare_texts: pa.Array, of_length: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Whether a text might write a number or a date: it is not all letters, or a number's name."""
-    word = _is_in(bare_texts, lengths(bare_texts), _NUMBER_WORDS)
+    word = _is_in(bare_texts, of_length, _NUMBER_WORDS)
     return ~_flags(pc.utf8_is_alpha(bare_texts)) | word
 
 

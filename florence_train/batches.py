@@ -40,6 +40,11 @@ class Group:
 Groups = tuple[Group, ...]
 
 
+def count_questions(groups: Iterable[Group]) -> int:
+    """How many questions some groups have together."""
+    return sum(len(group.questions) for group in groups)
+
+
 def pack(groups: Iterable[Group], limit: int) -> list[Groups]:
     """Divide groups, in their order, into parts of at most `limit` questions.
 

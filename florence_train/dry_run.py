@@ -11,7 +11,7 @@ import torch
 from accelerate import Accelerator
 
 from florence_data import InputError
-from florence_train.batches import Group, Groups, PageReader, pack
+from florence_train.batches import Group, Groups, PageReader, count_questions, pack
 from florence_train.config import TrainConfig
 from florence_train.evaluation import Evaluator
 from florence_train.feature_cache import tower_features
@@ -215,4 +215,4 @@ def _holds(share: Sequence[Groups], page: Group) -> bool:
 
 
 def _questions(share: Sequence[Groups]) -> int:
-    return sum(len(group.questions) for part in share for group in part)
+    return sum(map(count_questions, share))

@@ -15,7 +15,7 @@ from florence_data.images import decode
 from florence_data.prompts import Example
 from florence_eval import Scores, score
 from florence_eval.metrics import Metric
-from florence_train.batches import Group, PageReader, pack
+from florence_train.batches import Group, PageReader, count_questions, pack
 from florence_train.interruption import StopRequest
 from florence_train.model import Florence, question_losses
 from florence_train.predictor import answer, prediction_row
@@ -97,7 +97,7 @@ class Evaluator:
         """Loss and score of the model as it is; None where a stop was asked for meanwhile. All
         processes call it and get the same."""
         mine = self.groups[accelerator.process_index :: accelerator.num_processes]
-        questions = sum(len(group.questions) for group in mine)
+        questions = count_questions(mine)
         wanted = np.random.default_rng(0).permutation(questions)[:SHOWN] + 1
         florence.model.eval()
         grouped = florence.grouped

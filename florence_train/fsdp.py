@@ -29,7 +29,7 @@ from torch.optim import Optimizer
 
 from florence_data import InputError
 from florence_train.config import TrainConfig
-from florence_train.model import Florence
+from florence_train.model import Florence, trains
 
 BLOCKS = ("Florence2VisionBlock", "BartEncoderLayer", "BartDecoderLayer")
 """What is gathered at a time where accelerate is not told otherwise; the rest (embeddings and
@@ -89,8 +89,7 @@ def prepare(
     plugin.transformer_cls_names_to_wrap = plugin.transformer_cls_names_to_wrap or list(BLOCKS)
     plugin.mixed_precision_policy = None  # accelerate's would round gradients to bfloat16
     tower = florence.model.model.vision_tower
-    frozen = not any(parameter.requires_grad for parameter in tower.parameters())
-    plugin.ignored_modules = [tower] if frozen else None
+    plugin.ignored_modules = None if trains(tower) else [tower]
     empty = _without_weights(florence.model)
     # Under FSDP accelerate leaves autocast to the loop.
     grouped.forward = accelerator.autocast()(grouped.forward)  # type: ignore[method-assign]

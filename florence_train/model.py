@@ -230,8 +230,13 @@ def set_train_mode(model: Florence2ForConditionalGeneration) -> None:
     """Train mode for what is trained, eval mode for a frozen tower."""
     model.train()
     tower = model.model.vision_tower
-    if not any(parameter.requires_grad for parameter in tower.parameters()):
+    if not trains(tower):
         tower.eval()
+
+
+def trains(module: nn.Module) -> bool:
+    """Whether any of a module's parameters is trained."""
+    return any(parameter.requires_grad for parameter in module.parameters())
 
 
 class GroupedFlorence(nn.Module):

@@ -23,7 +23,7 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from florence_data import InputError, SampleSet
 from florence_data.prompts import Example, PromptTemplate, prompt_template
-from florence_train.batches import Batch, Group, Groups, PageReader, pack
+from florence_train.batches import Batch, Group, Groups, PageReader, count_questions, pack
 from florence_train.config import PredictConfig
 from florence_train.model import Florence, load_florence, resolve_template
 from florence_train.precision import mixed_precision
@@ -105,7 +105,7 @@ def predict(config: PredictConfig) -> int:
         with _writing(out):
             _finish(out, _files(unfinished), encoder)
     accelerator.wait_for_everyone()
-    count = sum(len(group.questions) for group in groups)
+    count = count_questions(groups)
     accelerator.print(f"{count} predictions in {out}")
     return count
 

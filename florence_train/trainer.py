@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Set
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -32,7 +31,7 @@ from florence_train import fsdp, run
 from florence_train.activation_checkpointing import checkpoint_activations
 from florence_train.adapters import AdapterOptions, add_adapters
 from florence_train.attention import set_attention
-from florence_train.batches import Groups, PageReader, Plan, pack
+from florence_train.batches import Groups, PageReader, Plan, count_questions, pack
 from florence_train.checkpoint import Progress, load_checkpoint, save_checkpoint
 from florence_train.checks import check_start, fingerprints
 from florence_train.config import TrainConfig
@@ -54,6 +53,7 @@ from florence_train.model import (
     question_losses,
     resolve_template,
     set_train_mode,
+    trains,
 )
 from florence_train.precision import mixed_precision
 from florence_train.recorder import Recorder, Step
@@ -128,7 +128,9 @@ def train(config: TrainConfig) -> TrainResult:
     )
     for line in found.notes(florence.max_prompt_tokens):
         tell(line)
-    tell(f"{sum(map(_questions, steps))} questions in {len(steps)} steps, {per_epoch} an epoch")
+    tell(
+        f"{sum(map(count_questions, steps))} questions in {len(steps)} steps, {per_epoch} an epoch"
+    )
     if config.warmup_steps >= len(steps):
         highest = _rate(len(steps) - 1, config.warmup_steps, len(steps))
         tell(
@@ -145,11 +147,14 @@ def train(config: TrainConfig) -> TrainResult:
         )
         if overlap := found.overlap(eval_found):
             tell(f"warning: {overlap}")
-    images = found.images_of(group for groups in found.groups for group in groups)
+    images = set(found.images.values())
     if evaluator is not None:
         images |= eval_found.images_of(evaluator.groups)
-    caches = config.cache_features and not _trains(florence.model.model.vision_tower)
-    kept_bytes = _features_bytes(florence, images) if caches else 0
+    caches = config.cache_features and not trains(florence.model.model.vision_tower)
+    # What is kept of a page: the tower's output while the projector trains, else its tokens.
+    projected = not trains(florence.model.model.multi_modal_projector)
+    shape = feature_shape(florence.model, florence.image_size, projected)
+    kept_bytes = features_bytes(sorted(images), shape) if caches else 0
 
     # Check, before anything is written.
     if config.checkpoint_activations:
@@ -186,7 +191,9 @@ def train(config: TrainConfig) -> TrainResult:
     if caches:
         tell(f"features of {len(images)} pages will take {kept_bytes / 1e9:.2f} GB")
         with accelerator.main_process_first():
-            cache = _open_cache(directory / run.FEATURES, florence, sorted(images), accelerator)
+            how = f"{florence.image_size} pixels, {accelerator.mixed_precision} precision"
+            identity = feature_identity(florence.model, how, projected)
+            cache = FeatureCache.open(directory / run.FEATURES, sorted(images), shape, identity)
         florence = replace(florence, cache=cache)
         reader = replace(reader, collate=replace(reader.collate, cache=cache))
         if evaluator is not None:
@@ -287,7 +294,7 @@ def train(config: TrainConfig) -> TrainResult:
             prepared.step()
             prepared.zero_grad()
             watch.mark()
-            questions = _questions(steps[done])
+            questions = count_questions(steps[done])
             recorder.add(Step(done + 1, questions, asked, counts, norm, group["lr"], watch))
         assert ended is not None
         recorder.close(ended)
@@ -401,10 +408,6 @@ def _steps(plan: Plan, config: TrainConfig) -> list[Groups]:
     return list(islice(endless, config.max_steps))
 
 
-def _questions(step: Groups) -> int:
-    return sum(len(group.questions) for group in step)
-
-
 def _ending(
     config: TrainConfig, progress: Progress, last: bool, stop_requested: bool
 ) -> Literal["finished", "early", "interrupted"] | None:
@@ -414,32 +417,6 @@ def _ending(
     if config.patience is not None and progress.stale >= config.patience:
         return "early"
     return "interrupted" if stop_requested else None
-
-
-def _trains(module: nn.Module) -> bool:
-    return any(parameter.requires_grad for parameter in module.parameters())
-
-
-def _features_bytes(florence: Florence, images: Set[str]) -> int:
-    """What the features of some pages take on the disk."""
-    projected = not _trains(florence.model.model.multi_modal_projector)
-    shape = feature_shape(florence.model, florence.collator.image_size, projected)
-    return features_bytes(sorted(images), shape)
-
-
-def _open_cache(
-    directory: Path, florence: Florence, images: list[str], accelerator: Accelerator
-) -> FeatureCache:
-    """The store of features: the tower's output while the projector trains, else its tokens."""
-    model, collator = florence.model, florence.collator
-    projected = not _trains(model.model.multi_modal_projector)
-    how = f"{collator.image_size} pixels, {accelerator.mixed_precision} precision"
-    return FeatureCache.open(
-        directory,
-        images,
-        feature_shape(model, collator.image_size, projected),
-        feature_identity(model, how, projected),
-    )
 
 
 @dataclass(frozen=True)
