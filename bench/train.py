@@ -2,7 +2,7 @@
 
     nice -n 10 python bench/train.py [--quick]
 
-Four lines, each at 1, 2, 4 and 8 questions a page, in one run with the same model and the same
+Lines, each at 1, 2, 4 and 8 questions a page, in one run with the same model and the same
 questions, by the trainer's own plan, reader, forward pass, loss, clock and count of operations:
 
 ungrouped        one page a question, as the recipe does it: the tower runs for every question, and
@@ -10,12 +10,13 @@ ungrouped        one page a question, as the recipe does it: the tower runs for 
 grouped          the tower runs once a page; everything is trained
 grouped, frozen  the tower runs once a page and is not trained
 cached           the frozen tower's output comes from the feature cache, filled before the clock
+compiled         as grouped, with `--compile`; on CUDA only
 
 Random weights of the published sizes. On a CUDA device: base and large, 768 px, bfloat16. On a CPU:
 base at 384 px in float32, where the tower and the image tokens are a quarter of those at 768 px, a
 few questions a step and one step by the clock. The model without a vocabulary file writes bytes, so
 questions are shortened and answers cut to what BART's vocabulary would make of DocVQA's. Writes
-`bench/results/train.md` and `.json`; what bounds each line is told there.
+`bench/results/train-cpu.md` and `.json`, or `train-cuda.*`; what bounds each line is told there.
 """
 
 from __future__ import annotations
@@ -46,7 +47,9 @@ from transformers import (
 
 from florence_data import Sample, SampleSet, ShardWriter, recipes
 from florence_data.prompts import prompt_template
+from florence_train.attention import set_attention
 from florence_train.batches import Group, Groups, PageReader, Plan, pack
+from florence_train.compilation import compile_layers
 from florence_train.feature_cache import FeatureCache, feature_identity, feature_shape
 from florence_train.flops import Shapes, Trained, forward_flops, peak_flops, training_flops
 from florence_train.measurements import Measurements
@@ -74,6 +77,7 @@ class Line:
     grouped: bool = True
     frozen: bool = False
     cached: bool = False
+    compiled: bool = False
 
 
 LINES = (
@@ -81,6 +85,7 @@ LINES = (
     Line("grouped"),
     Line("grouped, frozen", frozen=True),
     Line("cached", frozen=True, cached=True),
+    Line("grouped, compiled", compiled=True),
 )
 
 
@@ -90,6 +95,9 @@ class Options:
 
     sizes: tuple[str, ...] = ()
     """base, large, or both."""
+    lines: tuple[str, ...] = ()
+    """Which lines, the first one included if ratios are wanted: all on CUDA, on a CPU those that
+    are not compiled."""
     questions_a_page: tuple[int, ...] = (1, 2, 4, 8)
     image_size: int | None = None
     """Pixels a side: 768 on CUDA, 384 on a CPU."""
@@ -97,30 +105,36 @@ class Options:
     """bf16 or no: bfloat16 on CUDA, float32 on a CPU."""
     batch_size: int | None = None
     """Questions a step: 64 on CUDA, 8 on a CPU."""
+    pages_at_a_time: int | None = None
+    """Pages in the device's memory at most; by default a step's. Halved until they fit."""
     steps: int | None = None
     """Steps by the clock of each line: 20 on CUDA, 1 on a CPU."""
     warm_steps: int | None = None
     """Steps before the clock: 4 on CUDA, 1 on a CPU, since the first one waits for fresh memory."""
     workers: int | None = None
-    """Processes that decode pages: 4 on CUDA, 0 on a CPU."""
-    compile: bool = False
-    """Compile tower, encoder and decoder, as training with --compile does."""
+    """Processes that decode pages: 12 on CUDA, 0 on a CPU."""
     quick: bool = False
     """At 1 and 4 questions a page, 192 px."""
     seed: int = 0
     out: Path = RESULTS
     """Directory of the results."""
 
+    @property
+    def chosen(self) -> tuple[Line, ...]:
+        """The lines to measure, in their order."""
+        return tuple(line for line in LINES if line.name in self.lines)
+
     def for_device(self, cuda: bool) -> Options:
         """With everything that was left out."""
         chosen = {
             "sizes": ("base", "large") if cuda else ("base",),
+            "lines": tuple(line.name for line in LINES if cuda or not line.compiled),
             "image_size": 768 if cuda else 384,
             "precision": "bf16" if cuda else "no",
             "batch_size": 64 if cuda else 8,
             "steps": 20 if cuda else 1,
             "warm_steps": 4 if cuda else 1,
-            "workers": 4 if cuda else 0,
+            "workers": 12 if cuda else 0,
         }
         if self.quick:
             chosen["image_size"] = 192
@@ -174,16 +188,11 @@ class Bench:
     results: list[Result] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.florence = random_florence(self.size, self.options.image_size, self.options.seed)
-        self.florence.model.to(self.accelerator.device)
-        if self.options.compile:
-            parts = self.florence.model.model
-            for part in (
-                parts.vision_tower,
-                parts.language_model.encoder,
-                parts.language_model.decoder,
-            ):
-                part.compile()
+        with torch.device(self.accelerator.device):
+            self.florence = random_florence(self.size, self.options.image_size, self.options.seed)
+        set_attention(self.florence.model, "sdpa")
+        if any(line.compiled for line in self.options.chosen):
+            compile_layers(self.florence.model)
         self.samples = SampleSet.from_shards(self.folder / "shards")
         self.reader = PageReader(
             sets=(self.samples,),
@@ -196,6 +205,9 @@ class Bench:
     def measure(self, line: Line, questions_a_page: int, batch_size: int) -> None:
         """Run a line in the largest parts that the device's memory takes."""
         part = batch_size
+        if self.options.pages_at_a_time is not None:
+            together = questions_a_page if line.grouped else 1
+            part = min(part, self.options.pages_at_a_time * together)
         while True:
             try:
                 result = self._run(line, questions_a_page, batch_size, part)
@@ -228,7 +240,8 @@ class Bench:
                 (options.warm_steps or 0) + (options.steps or 1),
             )
         )
-        with self._cache(line, steps) as florence:
+        as_it_is = "default" if line.compiled else "force_eager"
+        with torch.compiler.set_stance(as_it_is), self._cache(line, steps) as florence:
             reader = replace(self.reader, collate=florence.collator)
             optimizer = AdamW(
                 [p for p in model.parameters() if p.requires_grad], lr=1e-6, fused=True
@@ -397,8 +410,8 @@ def write_pages(directory: Path, pages: int, seed: int) -> None:
             writer.write(cut(sample))
 
 
-def report(results: Sequence[Result], machine: dict[str, str]) -> str:
-    """The results as Markdown."""
+def report(results: Sequence[Result], machine: dict[str, str], findings: Path) -> str:
+    """The results as Markdown, and behind them what was found out, where that is written down."""
     lines = ["# Training", "", "From `python bench/train.py`, whose docstring says what a line is."]
     lines += ["", *(f"- {name}: {value}" for name, value in machine.items())]
     slow = {(r.size, r.questions_a_page): r for r in results if r.line == LINES[0].name}
@@ -439,9 +452,8 @@ def report(results: Sequence[Result], machine: dict[str, str]) -> str:
             f"| {result.optimizer_share:.1%} | {result.tower:.0%} "
             f"| {'' if result.memory_gb is None else f'{result.memory_gb:.1f}'} | {result.bound} |"
         )
-    notes = RESULTS / "train_findings.md"
-    if notes.exists():
-        lines += ["", notes.read_text().rstrip()]
+    if findings.exists():
+        lines += ["", findings.read_text().rstrip()]
     return "\n".join(lines) + "\n"
 
 
@@ -458,11 +470,11 @@ def main(options: Options) -> None:
         write_pages(folder / "shards", options.batch_size or MOST_QUESTIONS, options.seed)
         for size in options.sizes:
             bench = Bench(options, size, folder, accelerator)
-            # Once for nothing: the first step of a process allocates, and plans convolutions.
-            bench.measure(LINES[0], options.questions_a_page[-1], options.batch_size or 1)
-            bench.results.clear()
+            if not cuda:  # once for nothing: the first step of a process waits for fresh memory
+                bench.measure(LINES[0], options.questions_a_page[-1], options.batch_size or 1)
+                bench.results.clear()
             for questions_a_page in options.questions_a_page:
-                for line in LINES:
+                for line in options.chosen:
                     bench.measure(line, questions_a_page, options.batch_size or MOST_QUESTIONS)
             if cuda and size == "base":  # the aim: base, all of it, six questions in under 15 GB
                 bench.measure(LINES[1], 1, 6)
@@ -483,10 +495,11 @@ def main(options: Options) -> None:
         "versions": ", ".join(f"{n} {version(n)}" for n in ("torch", "transformers", "accelerate")),
     }
     options.out.mkdir(parents=True, exist_ok=True)
-    text = report(results, machine)
-    (options.out / "train.md").write_text(text)
+    name = "train-cuda" if cuda else "train-cpu"
+    text = report(results, machine, RESULTS / f"{name}_findings.md")
+    (options.out / f"{name}.md").write_text(text)
     rows = [asdict(result) | {"bound": result.bound} for result in results]
-    (options.out / "train.json").write_text(
+    (options.out / f"{name}.json").write_text(
         json.dumps({"machine": machine, "results": rows}, indent=1) + "\n"
     )
     print(text)

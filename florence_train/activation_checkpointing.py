@@ -12,6 +12,8 @@ from functools import partial
 from torch.utils.checkpoint import checkpoint
 from transformers import Florence2ForConditionalGeneration
 
+from florence_train.layers import language_layers, tower_blocks
+
 
 def checkpoint_activations(model: Florence2ForConditionalGeneration) -> None:
     """Let the model keep the inputs of its layers and blocks instead of all that happens in them.
@@ -19,11 +21,6 @@ def checkpoint_activations(model: Florence2ForConditionalGeneration) -> None:
     Losses and gradients stay the same, drop-path and dropout included, and so do the names of the
     parameters. Where nothing has gradients, in a frozen tower or in generation, nothing changes.
     """
-    network = model.model
-    for layer in (
-        *(block for stage in network.vision_tower.blocks for block in stage),
-        *network.language_model.encoder.layers,
-        *network.language_model.decoder.layers,
-    ):
+    for layer in (*tower_blocks(model), *language_layers(model)):
         # `forward`, not the module: hooks, such as FSDP's, must not run a second time.
         layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)

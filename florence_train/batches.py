@@ -216,15 +216,17 @@ class Collator:
     """Turns examples, one group of them a page, into a `Batch`.
 
     Where the `cache` has a page's features, the page is not read. Of a target the first
-    `max_target_tokens` become labels. Text is padded to a multiple of `pad_to` tokens. Raises
-    `InputError` for an image that cannot be decoded or differs from what its sample recorded.
+    `max_target_tokens` become labels. A question with the `image_tokens` before it, and a target,
+    are padded to a multiple of so many tokens. Raises `InputError` for an image that cannot be
+    decoded or differs from what its sample recorded.
     """
 
     encoder: TextEncoder
     image_size: tuple[int, int]
     cache: FeatureCache | None = None
     max_target_tokens: int | None = None
-    pad_to: int = 1
+    image_tokens: int = 0
+    multiple: int = 1
 
     def __call__(self, groups: Sequence[Sequence[Example]]) -> Batch:
         features = [self._stored(group[0]) for group in groups]
@@ -242,11 +244,16 @@ class Collator:
             pixels=torch.from_numpy(pixels),
             stored=torch.stack(stored) if stored else None,
             page=torch.tensor([at for at, page in enumerate(order) for _ in groups[page]]),
-            prompts=_padded(prompts, self.encoder.pad, self.pad_to),
-            prompt_mask=_padded([[1] * len(ids) for ids in prompts], 0, self.pad_to),
-            labels=_padded(labels, IGNORED, self.pad_to),
+            prompts=self._padded(prompts, self.encoder.pad, behind=self.image_tokens),
+            prompt_mask=self._padded([[1] * len(p) for p in prompts], 0, behind=self.image_tokens),
+            labels=self._padded(labels, IGNORED),
             examples=tuple(examples),
         )
+
+    def _padded(self, rows: Sequence[Sequence[int]], fill: int, behind: int = 0) -> Tensor:
+        length = behind + max(len(row) for row in rows)
+        width = -(-length // self.multiple) * self.multiple - behind
+        return torch.tensor([[*row, *[fill] * (width - len(row))] for row in rows])
 
     def _stored(self, example: Example) -> Tensor | None:
         return self.cache.get(example.image.sha256) if self.cache is not None else None
@@ -264,11 +271,6 @@ class Collator:
                 "as it was written is accepted (make_shards.py check finds what else is damaged)"
             )
         return pixels(data, size=self.image_size, name=name)
-
-
-def _padded(rows: Sequence[Sequence[int]], fill: int, multiple: int) -> Tensor:
-    width = -(-max(len(row) for row in rows) // multiple) * multiple
-    return torch.tensor([[*row, *[fill] * (width - len(row))] for row in rows])
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,10 @@ from florence_train.feature_cache import FeatureCache, project, tower_features
 from florence_train.text import TextEncoder
 from florence_train.tiny import tiny_model, tiny_processor
 
+GPU_MULTIPLE = 8
+"""A GPU's sequences are padded to a multiple of so many tokens: other lengths of a mask are copied
+to one in every layer."""
+
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
 
 TRAINED_WITH = "trained_with.json"
@@ -95,7 +99,14 @@ class Florence:
     @property
     def collator(self) -> Collator:
         """What turns examples into this model's batches."""
-        return Collator(self.text_encoder, self.image_size, cache=self.cache)
+        on_gpu = self.model.device.type == "cuda"
+        return Collator(
+            self.text_encoder,
+            self.image_size,
+            cache=self.cache,
+            image_tokens=self.image_tokens,
+            multiple=GPU_MULTIPLE if on_gpu else 1,
+        )
 
     @property
     def grouped(self) -> GroupedFlorence:
@@ -298,10 +309,19 @@ class GroupedFlorence(nn.Module):
         """Logits [Q, T, V]: before each label, the scores of every token."""
         embeddings, mask = self.embed(batch)
         text = self.model.config.text_config
+        inputs = batch.decoder_inputs(text.decoder_start_token_id, text.pad_token_id)
+        causal = None
+        if self.model.model.language_model.encoder.config._attn_implementation == "sdpa":
+            # As sdpa takes them. Of other masks transformers asks whether they leave anything out,
+            # and so waits for the device, three times.
+            mask = mask.bool()[:, None, None, :]
+            targets = inputs.shape[1]
+            causal = mask.new_ones((1, 1, targets, targets)).tril()
         logits: Tensor = self.model(
             inputs_embeds=embeddings,
             attention_mask=mask,
-            decoder_input_ids=batch.decoder_inputs(text.decoder_start_token_id, text.pad_token_id),
+            decoder_input_ids=inputs,
+            decoder_attention_mask=causal,
             use_cache=False,
         ).logits
         return logits

@@ -5,10 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import torch
 
 from florence_train.batches import Batch
+
+_Moment: TypeAlias = Any
+"""A CUDA event or seconds."""
 
 
 @dataclass(frozen=True)
@@ -34,38 +38,41 @@ class Stopwatch:
 
     def __init__(self, device: torch.device) -> None:
         self._cuda = device.type == "cuda"
-        self._waited = 0.0
-        self._events: list[torch.cuda.Event] = []
-        self._clock: list[float] = []
+        self._marks: list[_Moment] = []
+        self._waits: list[tuple[_Moment, _Moment]] = []
 
     def wait(self, batches: Iterator[Batch]) -> Batch:
-        """The next batch, with the time until it is there counted as data."""
-        began = time.perf_counter()
+        """The next batch, with the time until it is there counted as data.
+
+        On CUDA that is the device's time: one that still computes while the host waits passes both
+        events at once, and has lost nothing.
+        """
+        began = self._now()
         batch = next(batches)
-        self._waited += time.perf_counter() - began
+        self._waits.append((began, self._now()))
         return batch
 
     def mark(self) -> None:
         """A phase begins or ends here."""
-        if self._cuda:
-            event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
-            event.record()
-            self._events.append(event)
-        else:
-            self._clock.append(time.perf_counter())
+        self._marks.append(self._now())
 
     def read(self) -> StepTimes:
-        """The times; on CUDA this waits until the step has run.
-
-        Pages are waited for within the first phase. A device that still computes while the host
-        waits loses nothing, so the wait counts at most as long as the phase is.
-        """
+        """The times; on CUDA this waits until the step has run."""
+        begin, middle, end = self._marks
         if self._cuda:
-            begin, middle, end = self._events
             end.synchronize()
-            first, optimizer = begin.elapsed_time(middle) / 1e3, middle.elapsed_time(end) / 1e3
-        else:
-            first = self._clock[1] - self._clock[0]
-            optimizer = self._clock[2] - self._clock[1]
-        data = min(self._waited, first)
-        return StepTimes(data, first - data, optimizer)
+        data = sum(_seconds(*wait) for wait in self._waits)
+        return StepTimes(data, _seconds(begin, middle) - data, _seconds(middle, end))
+
+    def _now(self) -> _Moment:
+        if not self._cuda:
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        event.record()
+        return event
+
+
+def _seconds(begin: _Moment, end: _Moment) -> float:
+    if isinstance(begin, torch.cuda.Event):
+        return float(begin.elapsed_time(end)) / 1e3
+    return float(end - begin)

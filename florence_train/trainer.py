@@ -34,6 +34,7 @@ from florence_train.attention import set_attention
 from florence_train.batches import Groups, PageReader, Plan, count_questions, pack
 from florence_train.checkpoint import Progress, load_checkpoint, save_checkpoint
 from florence_train.checks import check_start, fingerprints
+from florence_train.compilation import compile_layers
 from florence_train.config import TrainConfig
 from florence_train.dry_run import rehearse
 from florence_train.evaluation import Evaluation, Evaluator, choose_documents
@@ -62,9 +63,6 @@ from florence_train.timing import Stopwatch
 
 PROBE_QUESTIONS = 8
 """How many questions the start-up checks compute."""
-
-COMPILED_LENGTH = 32
-"""Compiled, text is padded to multiples of so many tokens, since every length is compiled anew."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +107,8 @@ def train(config: TrainConfig) -> TrainResult:
     florence.refuse_longer(
         max_target_tokens=config.max_target_tokens, max_new_tokens=config.max_new_tokens
     )
-    florence.model.to(device)
+    with memory_advice(config, device):
+        florence.model.to(device)
     frozen = {name: p for name, p in florence.model.named_parameters() if not p.requires_grad}
     before = fingerprints(frozen)
     reader, found = _data(config.data, config, florence, config.max_target_tokens)
@@ -373,13 +372,7 @@ def _tune(florence: Florence, config: TrainConfig) -> None:
     which are in float32: flash-attn computes in half precision only."""
     set_attention(florence.model, config.attn)
     if config.compile:
-        parts = florence.model.model
-        for part in (
-            parts.vision_tower,
-            parts.language_model.encoder,
-            parts.language_model.decoder,
-        ):
-            part.compile()
+        compile_layers(florence.model)
     if torch.cuda.is_available():
         torch.set_float32_matmul_precision("high")  # TF32 for what autocast leaves in float32
 
@@ -392,11 +385,7 @@ def _data(
     samples = tuple(SampleSet.from_shards(path) for path in sets)
     limit = florence.max_prompt_tokens
     found = survey(samples, sets, template, florence.text_encoder, limit, longest)
-    collator = replace(
-        florence.collator,
-        max_target_tokens=config.max_target_tokens,
-        pad_to=COMPILED_LENGTH if config.compile else 1,
-    )
+    collator = replace(florence.collator, max_target_tokens=config.max_target_tokens)
     return PageReader(samples, template, collator, limit, config.workers), found
 
 

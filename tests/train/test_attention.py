@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -142,3 +143,57 @@ def test_flash_where_it_cannot_run_is_refused(
     monkeypatch.setattr(*lacking)
     with pytest.raises(InputError, match=f"--attn flash: .*{message}"):
         set_attention(model, "flash")
+
+
+def channel_attention_of(
+    name: str, dtype: torch.dtype, model: Florence2ForConditionalGeneration
+) -> tuple[Tensor, Tensor]:
+    """Output and gradient of a channel attention of four groups on two pages of 16 tokens."""
+    module = copy.deepcopy(model.model.vision_tower.blocks[2][0].channel_block.channel_attn)
+    module.to(dtype).config._attn_implementation = name
+    generator = torch.Generator().manual_seed(0)
+    tokens = (3 * torch.randn(2, 16, 64, generator=generator)).to(dtype).requires_grad_()
+    output = module(tokens)
+    (output * torch.randn(output.shape, generator=generator)).sum().backward()
+    assert tokens.grad is not None
+    return output.detach(), tokens.grad
+
+
+def test_channel_attention_by_whole_products_is_the_models_own(
+    model: Florence2ForConditionalGeneration,
+) -> None:
+    for expected, found in zip(
+        channel_attention_of("eager", torch.float64, model),
+        channel_attention_of("florence_channels", torch.float64, model),
+        strict=True,
+    ):
+        assert float((found - expected).norm() / expected.norm()) < 1e-12
+
+
+def test_channel_attention_in_half_precision_is_as_exact_as_torchs(
+    model: Florence2ForConditionalGeneration,
+) -> None:
+    exact = channel_attention_of("eager", torch.float64, model)
+    torchs = channel_attention_of("sdpa", torch.bfloat16, model)
+    found = channel_attention_of("florence_channels", torch.bfloat16, model)
+    for correct, rounded, ours in zip(exact, torchs, found, strict=True):
+        assert (ours - correct).norm() < 1.2 * (rounded - correct).norm()
+
+
+def test_channel_attention_is_chosen_on_a_gpu_alone_and_leaves_the_configuration_as_it_is(
+    model: Florence2ForConditionalGeneration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def chosen() -> set[str]:
+        blocks = [block for stage in model.model.vision_tower.blocks for block in stage]
+        return {b.channel_block.channel_attn.config._attn_implementation for b in blocks}
+
+    set_attention(model, "sdpa")
+    before = model.config.to_json_string()
+    assert chosen() == {"sdpa"}
+    monkeypatch.setattr(type(model), "device", torch.device("cuda"))
+    set_attention(model, "sdpa")
+    assert chosen() == {"florence_channels"}
+    assert model.config.to_json_string() == before
+    assert model.model.vision_tower.config._attn_implementation == "sdpa"
+    set_attention(model, "eager")
+    assert chosen() == {"eager"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import torch
@@ -156,6 +157,23 @@ def test_labels_are_framed_and_padded_with_the_ignored_value(samples: SampleSet)
         assert (labels[len(kept) :] == -100).all()
     assert batch.target_tokens == sum(len(e.target[0]) + 2 for e in batch.examples)
     assert torch.equal(batch.decoder_inputs(2, 1), shift_tokens_right(batch.labels, 1, 2))
+
+
+def test_lengths_are_padded_to_a_multiple_with_the_image_tokens_before(samples: SampleSet) -> None:
+    florence = load_florence("tiny")
+    template = prompt_template("docvqa")
+    groups = tuple(all_questions(samples)[:4])
+    as_it_is = PageReader((samples,), template, florence.collator, 400, workers=0).batch(groups)
+    collator = replace(florence.collator, image_tokens=florence.image_tokens, multiple=8)
+    batch = PageReader((samples,), template, collator, 400, workers=0).batch(groups)
+    assert (florence.image_tokens + batch.prompts.shape[1]) % 8 == 0
+    assert batch.labels.shape[1] % 8 == 0
+    length, targets = as_it_is.prompts.shape[1], as_it_is.labels.shape[1]
+    assert length <= batch.prompts.shape[1] < length + 8
+    assert torch.equal(batch.prompts[:, :length], as_it_is.prompts)
+    assert not batch.prompt_mask[:, length:].any()
+    assert torch.equal(batch.labels[:, :targets], as_it_is.labels)
+    assert (batch.labels[:, targets:] == -100).all()
 
 
 def test_worker_processes_read_the_same_batches(samples: SampleSet) -> None:
