@@ -16,6 +16,7 @@ from torch import Tensor
 from florence_data import Image, InputError, Region, Supervision, images
 from florence_data.prompts import TASKS, PromptTemplate, Task, decode, prompt_template
 from florence_data.prompts.tasks import QUESTION, REGION, TEXT
+from florence_train.attention import set_attention
 from florence_train.batches import Batch
 from florence_train.feature_cache import tower_features
 from florence_train.model import Florence, load_florence, resolve_template
@@ -90,6 +91,7 @@ class Asker:
             name: task for name, task in TASKS.items() if REGION not in task.prompt
         }
         florence.model.to(self.device).eval()
+        set_attention(florence.model, "sdpa")
         self._last: tuple[str, Tensor] | None = None
 
     @classmethod

@@ -136,6 +136,11 @@ class TrainConfig:
                 f"weights has {len(self.weights)} numbers for {len(self.data)} sets of data; "
                 "one for each is accepted"
             )
+        if self.attn == "flash" and self.precision == "float32":
+            raise InputError(
+                "precision is float32, and attn flash, which computes in half precision; auto, "
+                "bfloat16 and float16 are accepted with it"
+            )
         for name, value in vars(self).items():
             check_value(name, value)
 

@@ -23,6 +23,7 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from florence_data import InputError, SampleSet
 from florence_data.prompts import Example, PromptTemplate, prompt_template
+from florence_train.attention import set_attention
 from florence_train.batches import Batch, Group, Groups, PageReader, count_questions, pack
 from florence_train.config import PredictConfig
 from florence_train.model import Florence, load_florence, resolve_template
@@ -53,7 +54,6 @@ def predict(config: PredictConfig) -> int:
     if config.limit is not None:
         samples = samples.subset(first=config.limit)
     limit = florence.max_prompt_tokens
-    reader = PageReader((samples,), template, florence.collator, limit, config.workers)
     groups, shortened = _by_length(samples, template, florence.text_encoder, limit)
     if shortened:
         accelerator.print(f"{shortened} questions shortened to fit {limit} tokens")
@@ -74,6 +74,8 @@ def predict(config: PredictConfig) -> int:
     left = [group for group in groups if any((group.page, q) not in done for q in group.questions)]
     plan = pack(left, config.batch_size)[accelerator.process_index :: accelerator.num_processes]
     florence.model.to(accelerator.device)
+    set_attention(florence.model, "sdpa")
+    reader = PageReader((samples,), template, florence.collator, limit, config.workers)
     encoder = msgspec.json.Encoder()
     mine = unfinished.with_name(f"{unfinished.name}-{accelerator.process_index:04}")
     with _writing(out):

@@ -93,7 +93,13 @@ def _write(
     scores: Scores,
     comparison: Comparison | None,
 ) -> Written | None:
-    """Writes the results, and says what report it wrote."""
+    """Writes the results, and says what report it wrote, and what an earlier run left."""
+    for name, is_written in (
+        ("comparison.json", comparison is not None),
+        ("report.html", options.wants_report),
+    ):
+        if not is_written and (folder / name).exists():
+            print(f"note: {folder / name} is of an earlier run", file=sys.stderr)
     scores.write(folder)
     if comparison is not None:
         comparison.to_json(folder / "comparison.json", options.by)
@@ -191,6 +197,8 @@ def _discard_output() -> None:
 
 
 if __name__ == "__main__":
+    if sys.stdout is None:  # closed by the shell
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - for the rest of the process
     # A label that the terminal's encoding lacks is printed as an escape.
     sys.stdout.reconfigure(errors="backslashreplace")
     try:

@@ -75,6 +75,26 @@ def test_a_comparison_is_stored_and_printed_with_its_slices(
     assert "line 3: invalid JSON" in run(predictions, *options).stdout
 
 
+def test_what_an_earlier_run_left_in_the_folder_is_told(predictions: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    first = run(predictions, "--compare", predictions, "--report", "--out", out)
+    assert first.stderr == ""
+    assert run(predictions, "--out", out).stderr.splitlines() == [
+        f"note: {out / name} is of an earlier run" for name in ("comparison.json", "report.html")
+    ]
+
+
+def test_a_closed_output_is_no_traceback(predictions: Path) -> None:
+    for options, code in ([], 0), (["--fail-under", "0.9"], 1):
+        done = subprocess.run(
+            ["bash", "-c", '"$@" >&-', "bash", *command(predictions, *options)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (code, "")
+
+
 def test_on_a_terminal_it_prints_tables_with_every_number(predictions: Path) -> None:
     ours, theirs = pty.openpty()
     environment = {**os.environ, "COLUMNS": "120", "TERM": "xterm"}

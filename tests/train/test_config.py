@@ -71,6 +71,11 @@ def test_values_out_of_range_name_the_option(
         TrainConfig(**REQUIRED, **{name: value})  # type: ignore[arg-type]
 
 
+def test_flash_in_float32_is_refused() -> None:
+    with pytest.raises(InputError, match=r"^precision is float32, and attn flash, .* accepted"):
+        TrainConfig(data=("shards",), out="run", attn="flash", precision="float32")
+
+
 def test_prediction_has_ranges_too() -> None:
     for name, value in (("limit", 0), ("workers", -1), ("seed", -1), ("num_beams", 0)):
         with pytest.raises(InputError, match=f"{name} is {value}; .* is accepted"):
