@@ -29,6 +29,7 @@ from florence_train.config import PredictConfig
 from florence_train.model import Florence, load_florence, resolve_template
 from florence_train.precision import mixed_precision
 from florence_train.progress import progress_bar
+from florence_train.run import fingerprints
 from florence_train.text import TextEncoder
 
 
@@ -146,12 +147,14 @@ def _positions(part: Groups) -> list[tuple[int, int]]:
 
 
 def _identity(config: PredictConfig, template: PromptTemplate, florence: Florence) -> str:
-    """Short for everything that the answers depend on, the weights themselves included: a run that
-    was trained on has the name that it had."""
+    """Short for everything that the answers depend on, the weights and the shards themselves
+    included: a run that was trained on, and a set that was written anew, have the names they had.
+    """
     weights = xxhash.xxh3_128()
     for tensor in florence.model.state_dict().values():
         weights.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    told = (weights.hexdigest(), config.data, config.limit, template.name)
+    data = list(fingerprints((config.data,)).values()) or config.data
+    told = (weights.hexdigest(), data, config.limit, template.name)
     generation = (config.num_beams, config.max_new_tokens, config.confidence, config.precision)
     return hashlib.sha256(repr((told, generation)).encode()).hexdigest()[:12]
 
@@ -163,12 +166,13 @@ def _files(unfinished: Path) -> list[Path]:
 def _answered(out: Path, unfinished: Path) -> set[tuple[int, int]]:
     """What is answered already; a line that was cut short is removed, to be written again.
 
-    Raises `InputError` if there is nothing to resume, or only what other options or weights began.
+    Raises `InputError` if there is nothing to resume, or only what other options, weights or
+    shards began.
     """
     paths = _files(unfinished)
     if not paths:
         others = any(out.parent.glob(f"{out.name}.unfinished-*"))
-        what = "a prediction with other options or weights" if others else "nothing"
+        what = "a prediction with other options, weights or shards" if others else "nothing"
         raise InputError(
             f"{out}: {what} to resume there; give the options it began with, or leave --resume out"
         )

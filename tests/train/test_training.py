@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import resource
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -327,7 +328,7 @@ def test_an_interrupted_prediction_goes_on_where_it_was(
     assert not (tmp_path / "resumed.jsonl").exists()
     (part,) = tmp_path.glob("resumed.jsonl.unfinished-*")
     part.write_bytes(part.read_bytes()[:-7])  # a kill in the middle of a line
-    with pytest.raises(InputError, match="a prediction with other options or weights to resume"):
+    with pytest.raises(InputError, match="a prediction with other options, weights or shards"):
         predict(config("resumed.jsonl", resume=True, num_beams=2))
     predict(config("resumed.jsonl", resume=True))
     assert (tmp_path / "resumed.jsonl").read_bytes() == (
@@ -339,16 +340,21 @@ def test_an_interrupted_prediction_goes_on_where_it_was(
         predict(config("resumed.jsonl", resume=True))
 
 
-def test_a_prediction_by_other_weights_is_not_gone_on_with(
-    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_prediction_by_other_weights_or_of_other_shards_is_not_gone_on_with(
+    shards: Path,
+    pages: list[Sample],
+    write_shards: Callable[[Path, list[Sample]], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A model that was trained on stands under the name that it had."""
-    model, out = tmp_path / "model", tmp_path / "out.jsonl"
+    """A model that was trained on, and a set that was written anew, have the names they had."""
+    model, out, data = tmp_path / "model", tmp_path / "out.jsonl", tmp_path / "set"
+    shutil.copytree(shards, data)
 
     def config(**options: object) -> PredictConfig:
         return PredictConfig(
             model=str(model),
-            data=str(shards),
+            data=str(data),
             out=str(out),
             workers=0,
             **options,  # type: ignore[arg-type]
@@ -363,9 +369,14 @@ def test_a_prediction_by_other_weights_is_not_gone_on_with(
         with pytest.raises(KeyboardInterrupt):
             predict(config())
     load_florence("tiny", seed=1).save(model)
-    with pytest.raises(InputError, match="a prediction with other options or weights to resume"):
+    with pytest.raises(InputError, match="a prediction with other options, weights or shards"):
         predict(config(resume=True))
     load_florence("tiny", seed=0).save(model)
+    shutil.rmtree(data)
+    write_shards(data, pages[::-1])
+    with pytest.raises(InputError, match="a prediction with other options, weights or shards"):
+        predict(config(resume=True))
+    data = shards  # the set that it began with, in another place
     assert predict(config(resume=True)) == 20
 
 
