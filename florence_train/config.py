@@ -188,9 +188,8 @@ class PredictConfig:
     confidence: bool = False
     """Add the probability that the model gives to the answer, 0 to 1, to each row."""
     resume: bool = False
-    """Answer only what an interrupted prediction to the same --out, by the same weights from
-    the same shards, left
-    unanswered. Without it, what that one answered is deleted."""
+    """Answer only what an interrupted prediction to the same --out, by the same weights from the
+    same shards, left unanswered. Without it, what that one answered is deleted."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Of matrix products; auto is bfloat16 where the GPU has it, float16 on older ones."""
     workers: int = 2
