@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,6 +22,9 @@ PADDING = 3
 
 TOLERANCE = 1e-4
 """Largest relative difference between two float32 computations of the same loss."""
+
+COMPILED_TOLERANCE = 0.01
+"""What a compiled gradient may be off beside rounding: TF32 on a GPU, and the order of sums."""
 
 
 def check_start(florence: Florence, batch: Batch) -> Iterator[str]:
@@ -126,6 +131,51 @@ def _check_gradients(florence: Florence, batch: Batch) -> str:
     adapted = sum("lora_A" in name for name, _ in florence.model.named_parameters())
     adapters = f", adapters in {adapted} layers" if adapted else ""
     return f"{trained} tensors have a gradient, {frozen} frozen ones have none{adapters}"
+
+
+def check_compiled(
+    florence: Florence, batch: Batch, autocast: Callable[[], AbstractContextManager[Any]]
+) -> str:
+    """Compiled layers have the gradient of the layers as they are, up to the rounding of these.
+
+    Both are compared with the gradient in float32, each in the precision that `autocast` sets, all
+    without dropout. Raises `InputError` where the compiled one is further from it than twice the
+    other, and more than `COMPILED_TOLERANCE` beside.
+    """
+    florence.model.eval()
+    with torch.compiler.set_stance("force_eager"):
+        exact = _gradients(florence, batch, nullcontext)
+        own = _distance(_gradients(florence, batch, autocast), exact)
+    compiled = _distance(_gradients(florence, batch, autocast), exact)
+    if not compiled <= 2 * own + COMPILED_TOLERANCE:
+        raise InputError(
+            f"the check of --compile failed: the gradient is {compiled:.1%} off that in float32, "
+            f"and {own:.1%} where nothing is compiled; accepted: a run without --compile, or "
+            "another version of torch"
+        )
+    return f"compiled, the gradient is {compiled:.1%} off float32's, as it is {own:.1%}"
+
+
+def _gradients(
+    florence: Florence, batch: Batch, autocast: Callable[[], AbstractContextManager[Any]]
+) -> list[Tensor]:
+    with autocast():
+        loss = question_losses(florence.grouped(batch), batch.labels).sum()
+    loss.backward()  # type: ignore[no-untyped-call]
+    trained = [p.grad for p in florence.model.parameters() if p.grad is not None]
+    florence.model.zero_grad()
+    return trained
+
+
+def _distance(found: list[Tensor], exact: list[Tensor]) -> float:
+    """The norm of the difference of two gradients, as a part of that of the second."""
+    squares = torch.stack(
+        [
+            torch.stack([((a - b) ** 2).sum(), (b**2).sum()])
+            for a, b in zip(found, exact, strict=True)
+        ]
+    ).sum(dim=0)
+    return float((squares[0] / squares[1]).sqrt())
 
 
 def _close(one: float, other: float) -> bool:

@@ -33,7 +33,7 @@ from florence_train.adapters import AdapterOptions, add_adapters
 from florence_train.attention import set_attention
 from florence_train.batches import Groups, PageReader, Plan, count_questions, pack
 from florence_train.checkpoint import Progress, load_checkpoint, save_checkpoint
-from florence_train.checks import check_start, fingerprints
+from florence_train.checks import check_compiled, check_start, fingerprints
 from florence_train.compilation import compile_layers
 from florence_train.config import TrainConfig
 from florence_train.dry_run import rehearse
@@ -163,6 +163,9 @@ def train(config: TrainConfig) -> TrainResult:
         for line in check_start(florence, probe.to(device)):
             tell(f"check: {line}")
     _tune(florence, config)
+    if config.compile:
+        with memory_advice(config, device):
+            tell(f"check: {check_compiled(florence, probe.to(device), accelerator.autocast)}")
     forget_peak(device)
     if config.dry_run:
         parts = [share_of(step).parts for step in steps]

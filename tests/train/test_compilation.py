@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 from transformers import Florence2Config, Florence2ForConditionalGeneration
 
+from florence_data import InputError
 from florence_train import compilation
 from florence_train.batches import Batch
+from florence_train.checks import check_compiled
 from florence_train.compilation import compile_layers
-from florence_train.model import GroupedFlorence, question_losses
+from florence_train.model import GroupedFlorence, load_florence, question_losses
 from florence_train.tiny import tiny_model, tiny_processor
 
 
@@ -29,6 +34,25 @@ def graphs(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[object]]:
     monkeypatch.setattr(compilation.torch, "compile", partial(torch.compile, backend=keep))
     torch._dynamo.reset()
     yield captured
+    torch._dynamo.reset()
+
+
+@pytest.fixture
+def broken(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A compiler whose layers give half of the gradient."""
+
+    def halve(graph: torch.fx.GraphModule, _: list[Tensor]) -> Callable[..., Any]:
+        def run(*inputs: Tensor) -> Any:
+            return tuple(
+                (found + found.detach()) / 2 if isinstance(found, Tensor) else found
+                for found in graph(*inputs)
+            )
+
+        return run
+
+    monkeypatch.setattr(compilation.torch, "compile", partial(torch.compile, backend=halve))
+    torch._dynamo.reset()
+    yield
     torch._dynamo.reset()
 
 
@@ -73,3 +97,22 @@ def test_batches_of_all_sizes_share_what_was_compiled(graphs: list[object]) -> N
     # The tower's first block has no drop-path, the first of a stage comes out of a convolution;
     # BART's encoder and decoder are one each.
     assert len(graphs) <= 7
+
+
+def test_the_check_of_a_compiled_model_passes_with_its_own_gradient(graphs: list[object]) -> None:
+    florence = load_florence("tiny")
+    compile_layers(florence.model)
+    autocast = partial(torch.autocast, "cpu", torch.bfloat16)
+    line = check_compiled(florence, batch(2, 2, 8, 5), autocast)
+    assert graphs
+    compiled, own = map(float, re.findall(r"([\d.]+)%", line))
+    assert compiled == own > 0.1
+    assert all(p.grad is None for p in florence.model.parameters())
+
+
+@pytest.mark.usefixtures("broken")
+def test_a_compiler_that_changes_the_gradient_is_refused() -> None:
+    florence = load_florence("tiny")
+    compile_layers(florence.model)
+    with pytest.raises(InputError, match=r"^the check of --compile failed: the gradient is \d"):
+        check_compiled(florence, batch(2, 2, 8, 5), nullcontext)
