@@ -10,7 +10,7 @@ ungrouped        one page a question, as the recipe does it: the tower runs for 
 grouped          the tower runs once a page; everything is trained
 grouped, frozen  the tower runs once a page and is not trained
 cached           the frozen tower's output comes from the feature cache, filled before the clock
-compiled         as grouped, with `--compile`; on CUDA only
+grouped, compiled  as grouped, with `--compile` of training; on CUDA only
 
 Random weights of the published sizes. On a CUDA device: base and large, 768 px, bfloat16. On a CPU:
 base at 384 px in float32, where the tower and the image tokens are a quarter of those at 768 px, a

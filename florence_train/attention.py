@@ -85,9 +85,9 @@ def channel_attention(
 
     `query`, `key` and `value` are [B, G, C, N]: G groups of C channels that attend to each other,
     as long as the page has tokens. torch's attention copies them group by group, in float32, and
-    multiplies 32 x 32 results out of sums over up to 36,864 tokens, which takes a GPU five times as
-    long as the products here: of all channels with all, of which those within a group are used, and
-    with a matrix that is zero outside the groups. They read the tokens as they lie.
+    multiplies 32 x 32 results out of sums over up to 36,864 tokens. The products here are of all
+    channels with all, of which those within a group are used, and with a matrix that is zero
+    outside the groups: more operations, in the form that a GPU is fast at, on tokens as they lie.
 
     Returns [B, C, G, N], and None for weights. Scores are float32, as torch's are.
     """

@@ -29,7 +29,7 @@ from florence_train.config import PredictConfig
 from florence_train.model import Florence, load_florence, resolve_template
 from florence_train.precision import mixed_precision
 from florence_train.progress import progress_bar
-from florence_train.run import fingerprints
+from florence_train.survey import set_fingerprints
 from florence_train.text import TextEncoder
 
 
@@ -153,7 +153,7 @@ def _identity(config: PredictConfig, template: PromptTemplate, florence: Florenc
     weights = xxhash.xxh3_128()
     for tensor in florence.model.state_dict().values():
         weights.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    data = list(fingerprints((config.data,)).values()) or config.data
+    data = list(set_fingerprints((config.data,)).values()) or config.data
     told = (weights.hexdigest(), data, config.limit, template.name)
     generation = (config.num_beams, config.max_new_tokens, config.confidence, config.precision)
     return hashlib.sha256(repr((told, generation)).encode()).hexdigest()[:12]

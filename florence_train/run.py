@@ -11,12 +11,11 @@ RUN/scores/          the evaluation of that checkpoint: tables, and report.html 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
 import shutil
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -32,6 +31,7 @@ from florence_train.checkpoint import DIRECTORY, Progress, checkpoints
 from florence_train.config import TrainConfig
 from florence_train.errors import TrainingError
 from florence_train.model import Florence
+from florence_train.survey import set_fingerprints
 
 CONFIG, ENVIRONMENT, LOG = "config.yaml", "environment.json", "log.jsonl"
 FEATURES, MODEL, SCORES = "features", "model", "scores"
@@ -93,8 +93,8 @@ def open_run(config: TrainConfig) -> None:
         "devices": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         "packages": {name: _version(name) for name in PACKAGES},
         "git": _git_state(),
-        "data": fingerprints(config.data),
-        "eval_data": fingerprints(config.eval_data),
+        "data": set_fingerprints(config.data),
+        "eval_data": set_fingerprints(config.eval_data),
     }
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -102,15 +102,6 @@ def open_run(config: TrainConfig) -> None:
         config.save(directory / CONFIG)  # last: with it, the directory is a run
     except OSError as error:
         raise InputError(f"{directory}: cannot be made ({error.strerror})") from None
-
-
-def fingerprints(sets: Sequence[str]) -> dict[str, str]:
-    """The SHA-256 of each shard set's description, which holds the checksums of all of it."""
-    return {
-        path: hashlib.sha256((Path(path) / "dataset.json").read_bytes()).hexdigest()
-        for path in sets
-        if (Path(path) / "dataset.json").is_file()
-    }
 
 
 def _same_options(path: Path, config: TrainConfig) -> None:
@@ -134,7 +125,7 @@ def _same_data(path: Path, config: TrainConfig) -> None:
     except (OSError, ValueError):
         raise InputError(f"{path}: cannot be read as what the run began with") from None
     for name in sorted(BY_CONTENT):
-        then, now = recorded[name], fingerprints(getattr(config, name))
+        then, now = recorded[name], set_fingerprints(getattr(config, name))
         if list(then.values()) != list(now.values()):
             raise InputError(
                 f"{', '.join(now) or 'no ' + name}: not the shards that the run {path.parent} "

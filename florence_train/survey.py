@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from florence_data import InputError, SampleSet
 from florence_data.prompts import PromptTemplate
@@ -101,3 +103,12 @@ def survey(
         left_out += reasons
         groups.append(tuple(found))
     return Survey(tuple(groups), documents, left_out, shortened, longest[1], images)
+
+
+def set_fingerprints(sets: Sequence[str]) -> dict[str, str]:
+    """The SHA-256 of each shard set's description, which holds the checksums of all of it."""
+    return {
+        path: hashlib.sha256((Path(path) / "dataset.json").read_bytes()).hexdigest()
+        for path in sets
+        if (Path(path) / "dataset.json").is_file()
+    }

@@ -158,14 +158,15 @@ def train(config: TrainConfig) -> TrainResult:
     # Check, before anything is written.
     if config.checkpoint_activations:
         checkpoint_activations(florence.model)
-    probe = reader.batch(pack(steps[0], min(PROBE_QUESTIONS, config.max_questions))[0])
     with memory_advice(config, device):
-        for line in check_start(florence, probe.to(device)):
+        probe = reader.batch(pack(steps[0], min(PROBE_QUESTIONS, config.max_questions))[0])
+        probe = probe.to(device)
+        for line in check_start(florence, probe):
             tell(f"check: {line}")
-    _tune(florence, config)
-    if config.compile:
-        with memory_advice(config, device):
-            tell(f"check: {check_compiled(florence, probe.to(device), accelerator.autocast)}")
+        _tune(florence, config)
+        if config.compile:
+            tell(f"check: {check_compiled(florence, probe, accelerator.autocast)}")
+    del probe
     forget_peak(device)
     if config.dry_run:
         parts = [share_of(step).parts for step in steps]

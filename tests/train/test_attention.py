@@ -14,6 +14,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from florence_data import InputError
 from florence_train import attention
 from florence_train.attention import set_attention
+from florence_train.layers import tower_blocks
 from florence_train.tiny import tiny_model, tiny_processor
 
 
@@ -184,8 +185,8 @@ def test_channel_attention_is_chosen_on_a_gpu_alone_and_leaves_the_configuration
     model: Florence2ForConditionalGeneration, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def chosen() -> set[str]:
-        blocks = [block for stage in model.model.vision_tower.blocks for block in stage]
-        return {b.channel_block.channel_attn.config._attn_implementation for b in blocks}
+        layers = [b.get_submodule("channel_block.channel_attn") for b in tower_blocks(model)]
+        return {layer.config._attn_implementation for layer in layers}
 
     set_attention(model, "sdpa")
     before = model.config.to_json_string()

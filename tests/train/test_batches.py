@@ -164,7 +164,7 @@ def test_lengths_are_padded_to_a_multiple_with_the_image_tokens_before(samples: 
     template = prompt_template("docvqa")
     groups = tuple(all_questions(samples)[:4])
     as_it_is = PageReader((samples,), template, florence.collator, 400, workers=0).batch(groups)
-    collator = replace(florence.collator, image_tokens=florence.image_tokens, multiple=8)
+    collator = replace(florence.collator, multiple=8)
     batch = PageReader((samples,), template, collator, 400, workers=0).batch(groups)
     assert (florence.image_tokens + batch.prompts.shape[1]) % 8 == 0
     assert batch.labels.shape[1] % 8 == 0

@@ -163,9 +163,7 @@ def test_a_stopped_run_goes_on_on_the_gpu(config: TrainConfig, options: dict[str
     assert [line["loss"] for line in lines(config)] == pytest.approx(losses, rel=2e-2)
 
 
-def test_a_gpu_too_small_says_what_to_lower(
-    config: TrainConfig, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_gpu_too_small_says_what_to_lower(config: TrainConfig) -> None:
     torch.cuda.empty_cache()
     total = torch.cuda.get_device_properties(CUDA).total_memory
     torch.cuda.set_per_process_memory_fraction(3e7 / total)
