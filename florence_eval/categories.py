@@ -267,6 +267,10 @@ def _is_loop(text: str) -> bool:
 def _repeats(text: str, start: int, period: int) -> bool:
     """Whether the same `period` characters come round `start` three times running or more, and are
     over half of the text."""
+    unit = text[start : start + period]
+    # Three times running: from `start` on twice at least, or once before it.
+    if not text.startswith(unit, start + period) and text[max(0, start - period) : start] != unit:
+        return False
     codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
     ends = np.flatnonzero(codes[:-period] != codes[period:])
     after = int(np.searchsorted(ends, start))

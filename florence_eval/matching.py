@@ -79,7 +79,8 @@ def _match(pairs: Pairs, variant: Variant) -> Matches:
 
 
 def _compare(pairs: Pairs, variant: Variant) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
-    """The distance of each pair, and that by the length it is divided by, (P,) each."""
+    """The distance of each pair, and that by the length it is divided by, (P,) each; 0 and 1 for
+    the other answers of a prediction that is compared equal to one."""
     predictions = _rewritten(pairs.predictions, variant)
     answers = _rewritten(pairs.answers, variant)
     compared_predictions = _compared(predictions, variant)
@@ -89,14 +90,22 @@ def _compare(pairs: Pairs, variant: Variant) -> tuple[NDArray[np.int32], NDArray
     else:
         lengths = arrow_text.lengths(compared_predictions), arrow_text.lengths(compared_answers)
     longer = np.maximum(lengths[0][pairs.question_of], lengths[1])
-    distances: NDArray[np.int32] = cpdist(
-        np.array(compared_predictions.to_pylist(), object)[pairs.question_of].tolist(),
-        compared_answers.to_pylist(),
-        scorer=Levenshtein.distance,
-        dtype=np.int32,
-        workers=-1,
-    )
-    return distances, np.divide(distances, longer, out=np.zeros(len(longer)), where=longer > 0)
+    equal = arrow_columns.to_numpy(pc.equal(pairs.each(compared_predictions), compared_answers))
+    distances, normalised = np.zeros(len(equal), np.int32), np.where(equal, 0.0, 1.0)
+    # Nothing is nearer than an equal answer, so that only the other questions need distances.
+    rest = np.flatnonzero(~pairs.any(equal))
+    places = pairs.of_questions(rest)
+    if len(rest):
+        asked = compared_predictions.take(arrow_columns.numbers(rest)).to_pylist()
+        distances[places] = cpdist(
+            np.array(asked, object).repeat(pairs.counts[rest]).tolist(),
+            compared_answers.take(arrow_columns.numbers(places)).to_pylist(),
+            scorer=Levenshtein.distance,
+            dtype=np.int32,
+            workers=-1,
+        )
+        normalised[places] = distances[places] / longer[places]
+    return distances, normalised
 
 
 def _rewritten(texts: pa.Array, variant: Variant) -> pa.Array:
