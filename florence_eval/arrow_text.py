@@ -101,10 +101,10 @@ def _bare(texts: pa.Array) -> pa.Array:
     borders = np.zeros(len(data) + 1, np.bool_)
     borders[offsets] = True
     codes = _translated(data, _BARE, borders)
-    kept = codes != _GONE
-    dropped_before = np.searchsorted(np.flatnonzero(~kept), offsets)
-    ends = (offsets - dropped_before).astype(offsets.dtype)
-    found = arrow_columns.from_text_buffers(ends, np.compress(kept, codes))
+    kept_before = np.zeros(len(codes) + 1, offsets.dtype)
+    np.cumsum(codes != _GONE, out=kept_before[1:])
+    kept = codes.tobytes().translate(None, bytes([_GONE]))
+    found = arrow_columns.from_text_buffers(kept_before[offsets], kept)
     if data.isascii():
         return found
     return _replaced(found, texts, pc.invert(pc.string_is_ascii(texts)), _bare_one)

@@ -22,7 +22,7 @@ from florence_eval.folding import skeletons, without_space
 from florence_eval.matching import Matches
 from florence_eval.pairs import Pairs, ranges
 from florence_eval.similarity import Variant
-from florence_eval.values import ANY_DATE, ANY_NUMBER, NUMBER_WORDS, number, same_value
+from florence_eval.values import ANY_DATE, ANY_NUMBER, NUMBER_WORDS, WHOLE_NUMBER, number, same_value
 
 CATEGORIES = (
     "exact",
@@ -145,7 +145,8 @@ def _against_own(
     numeric = _may_be_value(bare_predictions, own_length)[pairs.question_of]
     numeric &= _may_be_value(bare_answers, theirs)
     same, different = _same_values(pairs, np.flatnonzero(numeric))
-    rows = np.flatnonzero(numeric[nearest])
+    codes[different[nearest]] = WRONG_NUMBER
+    rows = np.flatnonzero((numeric & ~different)[nearest])
     in_digits = [
         "#" in one and one == other
         for one, other in zip(
@@ -154,11 +155,12 @@ def _against_own(
             strict=True,
         )
     ]
-    codes[rows[np.array(in_digits, np.bool_) | different[nearest[rows]]]] = WRONG_NUMBER
+    codes[rows[np.array(in_digits, np.bool_)]] = WRONG_NUMBER
 
     size = lengths(pairs.predictions)
     long = (size >= _SHORTEST_LOOP) & (size > 2 * lengths(pairs.answers)[nearest])
     rows = np.flatnonzero(long)
+    rows = rows[_may_loop(_take(pairs.predictions, rows))]
     loops = list(map(_is_loop, _take(pairs.predictions, rows).to_pylist()))
     codes[rows[np.array(loops, np.bool_)]] = REPETITION
     codes[pairs.any(same)] = NUMBER_FORMAT
@@ -214,8 +216,8 @@ def _parts(
 
 def _may_be_value(bare_texts: pa.Array, of_length: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Whether a text might write a number or a date: it is not all letters, or a number's name."""
-    word = _is_in(bare_texts, of_length, _NUMBER_WORDS)
-    return ~_flags(pc.utf8_is_alpha(bare_texts)) | word
+    found = ~_flags(pc.utf8_is_alpha(bare_texts))
+    return found | _is_in(bare_texts, of_length, _NUMBER_WORDS)
 
 
 def _same_values(
@@ -229,7 +231,13 @@ def _same_values(
     both = np.zeros(len(places), np.bool_)
     for pattern in (ANY_NUMBER, ANY_DATE):
         both |= _may_match(predictions, pattern)[question_of] & _may_match(answers, pattern)
-    chosen = np.flatnonzero(both)
+    whole = _is_whole(predictions)[question_of] & _is_whole(answers)
+    chosen = np.flatnonzero(whole)
+    equal = _flags(
+        pc.equal(_digits(_take(predictions, question_of[chosen])), _digits(_take(answers, chosen)))
+    )
+    same[places[chosen]], different[places[chosen]] = equal, ~equal
+    chosen = np.flatnonzero(both & ~whole)
     found = list(
         map(
             same_value,
@@ -242,10 +250,36 @@ def _same_values(
     return same, different
 
 
+def _is_whole(texts: pa.Array) -> NDArray[np.bool_]:
+    return _flags(pc.match_substring_regex(texts, WHOLE_NUMBER))
+
+
+def _digits(whole_numbers: pa.Array) -> pa.Array:
+    """The digits of each number without thousands separators and leading zeros."""
+    return pc.utf8_ltrim(pc.replace_substring(whole_numbers, ",", ""), "0")
+
+
 def _may_match(texts: pa.Array, pattern: str) -> NDArray[np.bool_]:
     """Whether a text matches a pattern of ASCII, or is none."""
     found = _flags(pc.match_substring_regex(texts, pattern, ignore_case=True))
     return found | ~_flags(pc.string_is_ascii(texts))
+
+
+def _may_loop(texts: pa.Array) -> NDArray[np.bool_]:
+    """Whether `_is_loop` may be true of each text, each of `_SHORTEST_LOOP` characters or more: the
+    four left or right of its middle come again, or it is not ASCII."""
+    found = ~_flags(pc.string_is_ascii(texts))
+    if not len(texts):
+        return found
+    offsets, data = arrow_columns.text_buffers(texts)
+    sizes = np.diff(offsets)
+    # Each byte with the three behind it, as a number.
+    fours = np.ndarray(len(data) - 3, np.uint32, data, strides=(1,))
+    middles = offsets[:-1] + sizes // 2
+    for places in (middles - 4, middles):
+        again = fours == np.repeat(fours[places], sizes)[:-3]
+        found |= np.add.reduceat(again, offsets[:-1], dtype=np.int32) > 1
+    return found
 
 
 def _is_loop(text: str) -> bool:

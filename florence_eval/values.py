@@ -27,6 +27,8 @@ _NO_DATE_WORDS = {"st", "nd", "rd", "th", "of", "the"}
 Day = tuple[int | None, int, int | None]
 """Year, month and day; None for what a text leaves open."""
 
+# Two such texts write the same number where their digits are the same, but for leading zeros.
+WHOLE_NUMBER = r"^(?:\d+|\d{1,3}(?:,\d{3})+)$"
 # What every number and every date in ASCII matches, whatever the case, and little else. No look
 # around, so that Arrow can search for them.
 ANY_NUMBER = rf"^[^a-z]*(?:percent|per cent|{'|'.join(NUMBER_WORDS)})?[^a-z]*$"
