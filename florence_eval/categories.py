@@ -22,7 +22,14 @@ from florence_eval.folding import skeletons, without_space
 from florence_eval.matching import Matches
 from florence_eval.pairs import Pairs, ranges
 from florence_eval.similarity import Variant
-from florence_eval.values import ANY_DATE, ANY_NUMBER, NUMBER_WORDS, WHOLE_NUMBER, number, same_value
+from florence_eval.values import (
+    ANY_DATE,
+    ANY_NUMBER,
+    NUMBER_WORDS,
+    WHOLE_NUMBER,
+    number,
+    same_value,
+)
 
 CATEGORIES = (
     "exact",
