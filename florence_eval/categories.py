@@ -223,8 +223,8 @@ def _parts(
 
 def _may_be_value(bare_texts: pa.Array, of_length: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Whether a text might write a number or a date: it is not all letters, or a number's name."""
-    found = ~_flags(pc.utf8_is_alpha(bare_texts))
-    return found | _is_in(bare_texts, of_length, _NUMBER_WORDS)
+    word = _is_in(bare_texts, of_length, _NUMBER_WORDS)
+    return ~_flags(pc.utf8_is_alpha(bare_texts)) | word
 
 
 def _same_values(
@@ -239,11 +239,11 @@ def _same_values(
     for pattern in (ANY_NUMBER, ANY_DATE):
         both |= _may_match(predictions, pattern)[question_of] & _may_match(answers, pattern)
     whole = _is_whole(predictions)[question_of] & _is_whole(answers)
-    chosen = np.flatnonzero(whole)
+    plain = np.flatnonzero(whole)
     equal = _flags(
-        pc.equal(_digits(_take(predictions, question_of[chosen])), _digits(_take(answers, chosen)))
+        pc.equal(_digits(_take(predictions, question_of[plain])), _digits(_take(answers, plain)))
     )
-    same[places[chosen]], different[places[chosen]] = equal, ~equal
+    same[places[plain]], different[places[plain]] = equal, ~equal
     chosen = np.flatnonzero(both & ~whole)
     found = list(
         map(
@@ -308,10 +308,6 @@ def _is_loop(text: str) -> bool:
 def _repeats(text: str, start: int, period: int) -> bool:
     """Whether the same `period` characters come round `start` three times running or more, and are
     over half of the text."""
-    unit = text[start : start + period]
-    # Three times running: from `start` on twice at least, or once before it.
-    if not text.startswith(unit, start + period) and text[max(0, start - period) : start] != unit:
-        return False
     codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
     ends = np.flatnonzero(codes[:-period] != codes[period:])
     after = int(np.searchsorted(ends, start))

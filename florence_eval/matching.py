@@ -95,16 +95,15 @@ def _compare(pairs: Pairs, variant: Variant) -> tuple[NDArray[np.int32], NDArray
     # Nothing is nearer than an equal answer, so that only the other questions need distances.
     rest = np.flatnonzero(~pairs.any(equal))
     places = pairs.of_questions(rest)
-    if len(rest):
-        asked = compared_predictions.take(arrow_columns.numbers(rest)).to_pylist()
-        distances[places] = cpdist(
-            np.array(asked, object).repeat(pairs.counts[rest]).tolist(),
-            compared_answers.take(arrow_columns.numbers(places)).to_pylist(),
-            scorer=Levenshtein.distance,
-            dtype=np.int32,
-            workers=-1,
-        )
-        normalised[places] = distances[places] / longer[places]
+    asked = compared_predictions.take(arrow_columns.numbers(rest)).to_pylist()
+    distances[places] = cpdist(
+        np.array(asked, object).repeat(pairs.counts[rest]).tolist(),
+        compared_answers.take(arrow_columns.numbers(places)).to_pylist(),
+        scorer=Levenshtein.distance,
+        dtype=np.int32,
+        workers=-1,
+    )
+    normalised[places] = distances[places] / longer[places]
     return distances, normalised
 
 
