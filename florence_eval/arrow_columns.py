@@ -148,10 +148,17 @@ def text_of(value: Any) -> str:
     return str(value)
 
 
+def whole(column: pa.ChunkedArray | pa.Array) -> pa.Array:
+    """A column in one piece, which `combine_chunks` copies even where it is one already."""
+    if not isinstance(column, pa.ChunkedArray):
+        return column
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
 def to_numpy(column: pa.ChunkedArray | pa.Array) -> NDArray[Any]:
     """The values of an integer, float64 or boolean column, or the codes of one of `labels`; a null
     number is NaN."""
-    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    array = whole(column)
     if pa.types.is_dictionary(array.type):
         array = array.indices
     validity, data = array.buffers()

@@ -7,6 +7,7 @@ as one array of bytes; the few texts outside ASCII are then done again one by on
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -76,6 +77,17 @@ def words(texts: pa.Array) -> list[str]:
     return found
 
 
+def only_letters(bare_texts: pa.Array) -> NDArray[np.bool_]:
+    """Whether each text, in lower case, is of letters only and not empty, (N,)."""
+    offsets, data = arrow_columns.text_buffers(bare_texts)
+    if not data.isascii():
+        return arrow_columns.to_numpy(pc.utf8_is_alpha(bare_texts))
+    codes = np.frombuffer(data, np.uint8)
+    others = _counted_before((codes < ord("a")) | (codes > ord("z")), offsets)
+    found: NDArray[np.bool_] = (np.diff(others) == 0) & (np.diff(offsets) > 0)
+    return found
+
+
 def lengths(texts: pa.Array) -> NDArray[np.int64]:
     """The length of each text in characters, (N,) int64."""
     offsets, data = arrow_columns.text_buffers(texts)
@@ -101,13 +113,28 @@ def _bare(texts: pa.Array) -> pa.Array:
     borders = np.zeros(len(data) + 1, np.bool_)
     borders[offsets] = True
     codes = _translated(data, _BARE, borders)
-    kept_before = np.zeros(len(codes) + 1, offsets.dtype)
-    np.cumsum(codes != _GONE, out=kept_before[1:])
     kept = codes.tobytes().translate(None, bytes([_GONE]))
-    found = arrow_columns.from_text_buffers(kept_before[offsets], kept)
+    gone_before = _counted_before(codes == _GONE, offsets).astype(offsets.dtype)
+    found = arrow_columns.from_text_buffers(offsets - gone_before, kept)
     if data.isascii():
         return found
     return _replaced(found, texts, pc.invert(pc.string_is_ascii(texts)), _bare_one)
+
+
+def _counted_before(flags: NDArray[np.bool_], places: NDArray[Any]) -> NDArray[np.int64]:
+    """How many of N flags are true before each of some places from 0 to N.
+
+    A cumulated sum of all flags takes several times as long as this one of 64 at a time.
+    """
+    packed = np.packbits(flags, bitorder="little")
+    words = np.zeros(len(flags) // 64 + 1, "<u8")
+    words.view(np.uint8)[: len(packed)] = packed
+    counts = np.bitwise_count(words).astype(np.int64)
+    word, bit = places >> 6, (places & 63).astype(np.uint64)
+    below = (np.uint64(1) << bit) - np.uint64(1)
+    found: NDArray[np.int64] = (np.cumsum(counts) - counts)[word]
+    found += np.bitwise_count(words[word] & below)
+    return found
 
 
 def _translated(

@@ -17,7 +17,7 @@ from rapidfuzz.distance import Levenshtein
 from rapidfuzz.process import cpdist
 
 from florence_eval import arrow_columns
-from florence_eval.arrow_text import bare, lengths, words
+from florence_eval.arrow_text import bare, lengths, only_letters, words
 from florence_eval.folding import skeletons, without_space
 from florence_eval.matching import Matches
 from florence_eval.pairs import Pairs, ranges
@@ -223,8 +223,7 @@ def _parts(
 
 def _may_be_value(bare_texts: pa.Array, of_length: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Whether a text might write a number or a date: it is not all letters, or a number's name."""
-    word = _is_in(bare_texts, of_length, _NUMBER_WORDS)
-    return ~_flags(pc.utf8_is_alpha(bare_texts)) | word
+    return ~only_letters(bare_texts) | _is_in(bare_texts, of_length, _NUMBER_WORDS)
 
 
 def _same_values(
@@ -341,19 +340,19 @@ def _look_at_other_questions(
         document = document_of[rows[block]]
         candidate = np.repeat(block, sizes[document])
         place = order[ranges(begins[document], sizes[document])]
-        another = pairs.question_of[place] != rows[candidate]
-        candidate, place = candidate[another], place[another]
-
+        # Texts of which one is over twice as long are neither equal nor near.
         own, theirs = own_length[candidate], length[place]
-        alike = np.flatnonzero(own == theirs)
+        possible = (2 * own > theirs) & (2 * theirs > own)
+        possible &= pairs.question_of[place] != rows[candidate]
+        candidate, place = candidate[possible], place[possible]
+
+        alike = np.flatnonzero(own_length[candidate] == length[place])
         equal = _flags(
             pc.equal(_take(bare_predictions, candidate[alike]), _take(bare_answers, place[alike]))
         )
         codes[rows[candidate[alike[equal]]]] = WRONG_FIELD
 
-        # Texts of which one is over twice as long are not near.
         fuzzy = codes[rows[candidate]] == WRONG
-        fuzzy &= (2 * own > theirs) & (2 * theirs > own)
         candidate, place = candidate[fuzzy], place[fuzzy]
         asked, each = np.unique(candidate, return_inverse=True)
         near = cpdist(
@@ -375,7 +374,8 @@ def _is_in(
 ) -> NDArray[np.bool_]:
     """Whether each text is one of a few; their lengths leave few texts to be asked."""
     found = np.zeros(len(texts), np.bool_)
-    rows = np.flatnonzero(np.isin(of_length, [len(text) for text in chosen]))
+    sizes = list(map(len, chosen))
+    rows = np.flatnonzero((of_length >= min(sizes)) & (of_length <= max(sizes)))
     found[rows] = _flags(pc.is_in(_take(texts, rows), arrow_columns.strings(chosen)))
     return found
 

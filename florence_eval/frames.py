@@ -29,7 +29,7 @@ def parse_predictions(
     source = Source(name, "row")
     chosen = _wanted(frame, name, columns)
     try:
-        found = {key: pa.array(cells, from_pandas=True) for key, cells in chosen.items()}
+        found = {key: _arrow(cells) for key, cells in chosen.items()}
     except (pa.ArrowException, TypeError, OverflowError, UnicodeEncodeError):
         predictions = None
     else:
@@ -67,12 +67,34 @@ def _wanted(frame: pd.DataFrame, name: str, columns: Sequence[str]) -> dict[str,
     return found
 
 
+def _arrow(cells: pd.Series) -> pa.Array | pa.ChunkedArray:
+    if cells.dtype == object:
+        values = cells.tolist()
+        if set(map(type, values)) == {list}:
+            try:
+                # Looking for the type of their texts takes pyarrow as long as converting them.
+                return pa.array(values, pa.list_(pa.string()))
+            except pa.ArrowException:  # lists of something else
+                pass
+    return pa.array(cells, from_pandas=True)
+
+
 def _plain(cell: Any) -> Any:
     if hasattr(cell, "tolist"):
         cell = cell.tolist()
-    if isinstance(cell, (tuple, set, frozenset)):
-        return list(cell)
+    if isinstance(cell, (list, tuple, set, frozenset)):
+        return list(map(_text, cell))
+    if isinstance(cell, bytes):
+        return _text(cell)
     # NaN and NaT differ from themselves; pandas.NA is neither equal nor unequal to itself.
-    if isinstance(cell, (str, list, dict)):
+    if isinstance(cell, (str, dict)):
         return cell
     return cell if (cell == cell) is True else None
+
+
+def _text(value: Any) -> Any:
+    """The text that bytes hold as UTF-8, as pyarrow reads them among strings; else the value."""
+    try:
+        return value.decode() if isinstance(value, bytes) else value
+    except UnicodeDecodeError:
+        return value

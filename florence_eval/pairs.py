@@ -54,7 +54,8 @@ class Pairs:
 
     def any(self, of_pairs: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """(N,), whether (P,) bool holds for any pair of a question."""
-        found: NDArray[np.bool_] = np.logical_or.reduceat(of_pairs, self.starts)
+        found = np.zeros(len(self.counts), np.bool_)
+        found[self.question_of[np.flatnonzero(of_pairs)]] = True
         return found
 
     def first(self, of_pairs: NDArray[np.bool_]) -> NDArray[np.int64]:

@@ -53,7 +53,7 @@ class Predictions:
 
     def column(self, key: str) -> pa.Array:
         """A column in one piece."""
-        return self.rows[key].combine_chunks()
+        return arrow_columns.whole(self.rows[key])
 
     @property
     def documents_by(self) -> str:
@@ -311,7 +311,7 @@ _CHECKS: dict[str, Callable[[object], str | None]] = {
 
 def _plain(column: pa.Array | pa.ChunkedArray) -> pa.Array:
     """A column in one piece, its texts in one of Arrow's several forms of them if they fit."""
-    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    array = arrow_columns.whole(column)
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
     text = pa.types.is_null(array.type) or arrow_columns.is_text(array.type)

@@ -122,7 +122,7 @@ class Scores:
     @cached_property
     def documents(self) -> NDArray[np.int64]:
         """A number from 0 for each question's document, (N,) int64."""
-        return document_codes(self.rows["doc_id"].combine_chunks())
+        return document_codes(arrow_columns.whole(self.rows["doc_id"]))
 
     @cached_property
     def categories(self) -> dict[str, int]:

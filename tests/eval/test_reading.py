@@ -500,6 +500,15 @@ def test_dataframes_are_read() -> None:
     assert_same_scores(score(frame.convert_dtypes()))
 
 
+def test_bytes_in_a_dataframe_are_read_as_utf8() -> None:
+    answered = pd.DataFrame([{**GOOD, "answers": [b"caf\xc3\xa9"], "prediction": "caf\u00e9"}])
+    assert score(answered).score.mean == 1.0
+    predicted = pd.DataFrame([{**GOOD, "answers": ["caf\u00e9"], "prediction": b"caf\xc3\xa9"}])
+    assert score(predicted).score.mean == 1.0
+    with pytest.raises(InputError, match=r"row 0: answers: .* found the bytes b'\\xff' in it"):
+        score(pd.DataFrame([{**GOOD, "answers": [b"\xff"]}]))
+
+
 @pytest.mark.parametrize("case", [c for c in BAD_LINES if isinstance(BAD_LINES[c][0], dict)])
 def test_a_bad_row_of_a_dataframe_is_named(case: str) -> None:
     bad, problem = BAD_LINES[case]
@@ -555,7 +564,8 @@ def test_an_id_of_any_size_is_an_id(tmp_path: Path) -> None:
     ("cell", "expected"),
     [
         (pd.Timestamp("2024-01-05"), "2024-01-05 00:00:00"),
-        (b"ab", "b'ab'"),
+        (b"ab", "ab"),
+        (b"\xff", r"b'\xff'"),
         ({"x"}, ["x"]),
         ({1}, "[1]"),
         (Decimal("1.50"), "1.50"),
