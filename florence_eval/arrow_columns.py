@@ -149,7 +149,7 @@ def text_of(value: Any) -> str:
 
 
 def whole(column: pa.ChunkedArray | pa.Array) -> pa.Array:
-    """A column in one piece, which `combine_chunks` copies even where it is one already."""
+    """A column in one piece; `combine_chunks` would copy it even where it is one already."""
     if not isinstance(column, pa.ChunkedArray):
         return column
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()

@@ -346,7 +346,7 @@ def _look_at_other_questions(
         possible &= pairs.question_of[place] != rows[candidate]
         candidate, place = candidate[possible], place[possible]
 
-        alike = np.flatnonzero(own_length[candidate] == length[place])
+        alike = np.flatnonzero((own == theirs)[possible])
         equal = _flags(
             pc.equal(_take(bare_predictions, candidate[alike]), _take(bare_answers, place[alike]))
         )

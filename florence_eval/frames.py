@@ -71,11 +71,9 @@ def _arrow(cells: pd.Series) -> pa.Array | pa.ChunkedArray:
     if cells.dtype == object:
         values = cells.tolist()
         if set(map(type, values)) == {list}:
-            try:
-                # Looking for the type of their texts takes pyarrow as long as converting them.
-                return pa.array(values, pa.list_(pa.string()))
-            except pa.ArrowException:  # lists of something else
-                pass
+            # Looking for the type of their texts takes pyarrow as long as converting them. Lists of
+            # anything else would be read slowly all the same.
+            return pa.array(values, pa.list_(pa.string()))
     return pa.array(cells, from_pandas=True)
 
 
@@ -84,12 +82,10 @@ def _plain(cell: Any) -> Any:
         cell = cell.tolist()
     if isinstance(cell, (list, tuple, set, frozenset)):
         return list(map(_text, cell))
-    if isinstance(cell, bytes):
-        return _text(cell)
     # NaN and NaT differ from themselves; pandas.NA is neither equal nor unequal to itself.
     if isinstance(cell, (str, dict)):
         return cell
-    return cell if (cell == cell) is True else None
+    return _text(cell) if (cell == cell) is True else None
 
 
 def _text(value: Any) -> Any:

@@ -138,9 +138,9 @@ def _with_categories_of(documents: pa.Array, table: pa.Table, variant: Variant) 
     in_both = pc.is_in(table["doc_id"], value_set=documents)
     rows = table.filter(in_both)
     codes = arrow_columns.to_numpy(table["category"]).copy()
-    pairs = Pairs.of(rows["prediction"].combine_chunks(), rows["answers"].combine_chunks())
+    pairs = Pairs.of(arrow_columns.whole(rows["prediction"]), arrow_columns.whole(rows["answers"]))
     codes[arrow_columns.to_numpy(in_both)] = categorise(
-        pairs, rows["doc_id"].combine_chunks(), match(pairs, variant), variant
+        pairs, arrow_columns.whole(rows["doc_id"]), match(pairs, variant), variant
     )
     place = table.schema.get_field_index("category")
     return table.set_column(place, "category", arrow_columns.labels(codes, CATEGORIES))

@@ -500,6 +500,16 @@ def test_dataframes_are_read() -> None:
     assert_same_scores(score(frame.convert_dtypes()))
 
 
+def test_a_part_of_a_dataframe_scores_as_its_rows_do() -> None:
+    frame = pd.DataFrame(
+        [row(question_id=str(number), prediction=f"p{number}") for number in range(9)]
+    )
+    part = score(frame[3:7]).table
+    assert part["question_id"].tolist() == ["3", "4", "5", "6"]
+    assert part["prediction"].tolist() == ["p3", "p4", "p5", "p6"]
+    assert part["anls"].tolist() == score(frame).table["anls"].tolist()[3:7]
+
+
 def test_bytes_in_a_dataframe_are_read_as_utf8() -> None:
     answered = pd.DataFrame([{**GOOD, "answers": [b"caf\xc3\xa9"], "prediction": "caf\u00e9"}])
     assert score(answered).score.mean == 1.0
