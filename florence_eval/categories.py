@@ -95,11 +95,15 @@ def categorise(
     rows = np.flatnonzero(undecided)
     if not len(rows):
         return codes
+    # Case counts for nothing below.
+    kept = ~pairs.repeated
+    nearest = (np.cumsum(kept) - 1)[pairs.starts + matches.best_index]
+    pairs, distances = pairs.only(kept), distances[kept]
     some, of_pairs = pairs.take(rows), pairs.of_questions(rows)
     bare_answers = bare(pairs.answers)
     bare_predictions = bare(some.predictions)
     own_answers, distances = _take(bare_answers, of_pairs), distances[of_pairs]
-    nearest = some.starts + matches.best_index[rows]
+    nearest = some.starts + (nearest - pairs.starts)[rows]
     for questions, places, block in some.blocks():
         codes[rows[questions]] = _against_own(
             block,

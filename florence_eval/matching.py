@@ -28,7 +28,8 @@ class Matches:
     similarity: (N,) float64 in [0, 1], before the threshold.
     anls: (N,) float64 in [0, 1], after it.
     exact: (N,) bool, whether the prediction equals an answer as it stands.
-    pair_distance: (P,) int32, the distance of each pair; 0 where it was not needed.
+    pair_distance: (P,) int32, the distance of each pair; 0 where it was not needed, as for an
+        answer that is `repeated`.
     """
 
     best_index: NDArray[np.int32]
@@ -41,12 +42,17 @@ class Matches:
 
 def match(pairs: Pairs, variant: Variant) -> Matches:
     """The nearest answer and the score of each of N questions."""
-    blocks = [_match(block, variant) for _, _, block in pairs.blocks()]
+    # Once folded, a repeated answer is as near as the one before it, which is taken of the two.
+    # Normal forms may tell them apart: there is one for "h" with a line below, none for "H" so.
+    alike = variant.fold_case and variant.unicode == "none"
+    kept = ~pairs.repeated if alike else np.ones(len(pairs.answers), np.bool_)
+    blocks = [_match(block, kept[places], variant) for _, places, block in pairs.blocks()]
     columns = zip(*map(attrgetter(*Matches.__slots__), blocks), strict=True)
     return Matches(*map(np.concatenate, columns))
 
 
-def _match(pairs: Pairs, variant: Variant) -> Matches:
+def _match(pairs: Pairs, kept: NDArray[np.bool_], variant: Variant) -> Matches:
+    """`match` of one block; only the answers that are `kept`, (P,) bool, need a distance."""
     same = arrow_columns.to_numpy(pc.equal(pairs.each(pairs.predictions), pairs.answers))
     exact = pairs.any(same)
     best = pairs.first(same)
@@ -60,7 +66,9 @@ def _match(pairs: Pairs, variant: Variant) -> Matches:
     else:
         # Two fifths of real predictions equal an answer outright: they need no distance.
         rest = np.flatnonzero(~exact)
-        places, counts = pairs.of_questions(rest), pairs.counts[rest]
+        places = pairs.of_questions(rest)
+        places = places[kept[places]]
+        counts = np.bincount(pairs.question_of[places], minlength=len(best))[rest]
     if len(rest):
         some = Pairs(
             pairs.predictions.take(arrow_columns.numbers(rest)),
