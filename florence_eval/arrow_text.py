@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from florence_eval import arrow_columns, folding
 
 # Few enough for their bytes to stay in the processor's cache.
-_AT_ONCE = 2**15
+_AT_ONCE = 2**14
 _SPACE, _BREAK = ord(" "), 0
 # Stand for what is left out and for a mark; neither is in any text.
 _GONE, _MARK = 254, 255

@@ -95,15 +95,16 @@ def categorise(
     rows = np.flatnonzero(undecided)
     if not len(rows):
         return codes
-    # Case counts for nothing below.
-    kept = ~pairs.repeated
-    nearest = (np.cumsum(kept) - 1)[pairs.starts + matches.best_index]
+    # Case counts for nothing below, so that of repeated answers the first one is enough.
+    nearest = (pairs.starts + matches.best_index)[rows]
+    nearest -= np.cumsum(pairs.repeated)[nearest]
+    kept = np.flatnonzero(~pairs.repeated)
     pairs, distances = pairs.only(kept), distances[kept]
     some, of_pairs = pairs.take(rows), pairs.of_questions(rows)
     bare_answers = bare(pairs.answers)
     bare_predictions = bare(some.predictions)
     own_answers, distances = _take(bare_answers, of_pairs), distances[of_pairs]
-    nearest = some.starts + (nearest - pairs.starts)[rows]
+    nearest += some.starts - pairs.starts[rows]
     for questions, places, block in some.blocks():
         codes[rows[questions]] = _against_own(
             block,
@@ -236,27 +237,27 @@ def _same_values(
     """Whether `same_value` of each of P pairs is True, and whether it is False, (P,) each; only of
     those at some places."""
     same, different = np.zeros((2, len(pairs.answers)), np.bool_)
-    questions, question_of = np.unique(pairs.question_of[places], return_inverse=True)
-    predictions, answers = _take(pairs.predictions, questions), _take(pairs.answers, places)
-    both = np.zeros(len(places), np.bool_)
+    predictions, answers = (
+        _take(pairs.predictions, pairs.question_of[places]),
+        _take(pairs.answers, places),
+    )
+    whole = _is_whole(predictions) & _is_whole(answers)
+    chosen = np.flatnonzero(whole)
+    equal = _flags(pc.equal(_digits(_take(predictions, chosen)), _digits(_take(answers, chosen))))
+    same[places[chosen]], different[places[chosen]] = equal, ~equal
+
+    rest = np.flatnonzero(~whole)
+    predictions, answers, places = _take(predictions, rest), _take(answers, rest), places[rest]
+    may_be = np.zeros(len(rest), np.bool_)
     for pattern in (ANY_NUMBER, ANY_DATE):
-        both |= _may_match(predictions, pattern)[question_of] & _may_match(answers, pattern)
-    whole = _is_whole(predictions)[question_of] & _is_whole(answers)
-    plain = np.flatnonzero(whole)
-    equal = _flags(
-        pc.equal(_digits(_take(predictions, question_of[plain])), _digits(_take(answers, plain)))
-    )
-    same[places[plain]], different[places[plain]] = equal, ~equal
-    chosen = np.flatnonzero(both & ~whole)
+        rows = np.flatnonzero(_may_match(predictions, pattern))
+        may_be[rows[_may_match(_take(answers, rows), pattern)]] = True
+    rows = np.flatnonzero(may_be)
     found = list(
-        map(
-            same_value,
-            _take(predictions, question_of[chosen]).to_pylist(),
-            _take(answers, chosen).to_pylist(),
-        )
+        map(same_value, _take(predictions, rows).to_pylist(), _take(answers, rows).to_pylist())
     )
-    same[places[chosen]] = [value is True for value in found]
-    different[places[chosen]] = [value is False for value in found]
+    same[places[rows]] = [value is True for value in found]
+    different[places[rows]] = [value is False for value in found]
     return same, different
 
 

@@ -70,10 +70,10 @@ def _wanted(frame: pd.DataFrame, name: str, columns: Sequence[str]) -> dict[str,
 def _arrow(cells: pd.Series) -> pa.Array | pa.ChunkedArray:
     if cells.dtype == object:
         values = cells.tolist()
-        if set(map(type, values)) == {list}:
+        if values and isinstance(values[0], list):
             # Looking for the type of their texts takes pyarrow as long as converting them. Lists of
             # anything else would be read slowly all the same.
-            return pa.array(values, pa.list_(pa.string()))
+            return pa.array(values, pa.list_(pa.string()), from_pandas=True)
     return pa.array(cells, from_pandas=True)
 
 

@@ -15,7 +15,7 @@ from florence_eval import arrow_columns
 
 # What is made of so many questions fits a processor's cache, and the memory of one block serves the
 # next: with a million at once, getting fresh memory took more time than the work.
-QUESTIONS_AT_ONCE = 2**15
+QUESTIONS_AT_ONCE = 2**16
 
 
 @dataclass(frozen=True)
@@ -93,9 +93,8 @@ class Pairs:
                 Pairs(self.predictions[questions], self.answers[places], self.counts[questions]),
             )
 
-    def only(self, kept: NDArray[np.bool_]) -> Pairs:
-        """The same questions with some of their answers, (P,) bool, each with one at least."""
-        places = np.flatnonzero(kept)
+    def only(self, places: NDArray[np.int64]) -> Pairs:
+        """The same questions with some of their pairs, in order, each with one at least."""
         return Pairs(
             self.predictions,
             self.answers.take(arrow_columns.numbers(places)),

@@ -157,6 +157,8 @@ def _standard(predictions: Predictions) -> tuple[list[str], NDArray[np.int32]]:
 
 def _codes(column: pa.Array) -> NDArray[np.int32]:
     """A number from 0 for each distinct text, null among them."""
+    if column.null_count == len(column):
+        return np.zeros(len(column), np.int32)
     return arrow_columns.to_numpy(column.dictionary_encode(null_encoding="encode").indices)
 
 
