@@ -17,7 +17,7 @@ from rapidfuzz.distance import Levenshtein
 from rapidfuzz.process import cpdist
 
 from florence_eval import arrow_columns
-from florence_eval.arrow_text import bare, lengths, only_letters, words
+from florence_eval.arrow_text import bare, lengths, letters, only_letters, words
 from florence_eval.folding import skeletons, without_space
 from florence_eval.matching import Matches
 from florence_eval.pairs import Pairs, ranges
@@ -159,6 +159,12 @@ def _against_own(
     same, different = _same_values(pairs, np.flatnonzero(numeric))
     codes[different[nearest]] = WRONG_NUMBER
     rows = np.flatnonzero((numeric & ~different)[nearest])
+    # Texts that differ in their digits only have the same letters.
+    own_letters, their_letters = (
+        letters(_take(bare_predictions, rows)),
+        letters(_take(bare_answers, nearest[rows])),
+    )
+    rows = rows[own_letters == their_letters]
     in_digits = [
         "#" in one and one == other
         for one, other in zip(
@@ -332,8 +338,9 @@ def _look_at_other_questions(
     """Writes WRONG_FIELD and OTHER_REFERENCE_NEARER into `codes`; `bare_predictions` are those of
     `rows` only."""
     own_length, length = lengths(bare_predictions), lengths(bare_answers)
-    looked_at = np.isin(codes[rows], (NEAR_MISS, WRONG_NUMBER, WRONG))
-    wrong = np.flatnonzero(looked_at & (own_length >= _SHORTEST_PART))
+    open_to_others = np.zeros(len(CATEGORIES), np.bool_)
+    open_to_others[[NEAR_MISS, WRONG_NUMBER, WRONG]] = True
+    wrong = np.flatnonzero(open_to_others[codes[rows]] & (own_length >= _SHORTEST_PART))
     document_of = arrow_columns.to_numpy(documents.dictionary_encode().indices)
     of_pair = document_of[pairs.question_of]
     # The pairs document after document, and where each one's begin and how many they are.

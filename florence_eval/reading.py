@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from florence_eval import frames, jsonl, lmms_eval, rrc, vlmevalkit
+from florence_eval import arrow_text, frames, jsonl, lmms_eval, rrc, vlmevalkit
 from florence_eval.errors import InputError, quoted
 from florence_eval.predictions import (
     OPTIONAL,
@@ -67,7 +67,7 @@ def read(
 def _check_unique(predictions: Predictions) -> None:
     """Raises `InputError` where an id is there twice."""
     ids = predictions.column("question_id")
-    if len(ids.unique()) < len(ids):
+    if not arrow_text.all_differ(ids):
         rows: dict[str, int] = {}
         for row, identity in enumerate(ids.to_pylist()):
             if identity in rows:
