@@ -70,10 +70,11 @@ def _wanted(frame: pd.DataFrame, name: str, columns: Sequence[str]) -> dict[str,
 def _arrow(cells: pd.Series) -> pa.Array | pa.ChunkedArray:
     if cells.dtype == object:
         values = cells.tolist()
-        if values and isinstance(values[0], list):
+        if set(map(type, values)) == {list}:
             # Looking for the type of their texts takes pyarrow as long as converting them. Lists of
-            # anything else would be read slowly all the same.
-            return pa.array(values, pa.list_(pa.string()), from_pandas=True)
+            # anything else would be read slowly all the same. Told the type, pyarrow would also
+            # take a string for the list of its letters.
+            return pa.array(values, pa.list_(pa.string()))
     return pa.array(cells, from_pandas=True)
 
 
