@@ -100,7 +100,10 @@ def categorise(
     nearest -= np.cumsum(pairs.repeated)[nearest]
     kept = np.flatnonzero(~pairs.repeated)
     pairs, distances = pairs.only(kept), distances[kept]
-    some, of_pairs = pairs.take(rows), pairs.of_questions(rows)
+    of_pairs = pairs.of_questions(undecided)
+    some = Pairs(
+        _take(pairs.predictions, rows), _take(pairs.answers, of_pairs), pairs.counts[rows]
+    )
     bare_answers = bare(pairs.answers)
     bare_predictions = bare(some.predictions)
     own_answers, distances = _take(bare_answers, of_pairs), distances[of_pairs]
@@ -356,19 +359,19 @@ def _look_at_other_questions(
         own, theirs = own_length[candidate], length[place]
         possible = (2 * own > theirs) & (2 * theirs > own)
         possible &= pairs.question_of[place] != rows[candidate]
-        candidate, place = candidate[possible], place[possible]
+        kept = np.flatnonzero(possible)
+        candidate, place = candidate[kept], place[kept]
 
-        alike = np.flatnonzero((own == theirs)[possible])
+        alike = np.flatnonzero(own[kept] == theirs[kept])
         equal = _flags(
             pc.equal(_take(bare_predictions, candidate[alike]), _take(bare_answers, place[alike]))
         )
         codes[rows[candidate[alike[equal]]]] = WRONG_FIELD
 
-        fuzzy = codes[rows[candidate]] == WRONG
+        fuzzy = np.flatnonzero(codes[rows[candidate]] == WRONG)
         candidate, place = candidate[fuzzy], place[fuzzy]
-        asked, each = np.unique(candidate, return_inverse=True)
         near = cpdist(
-            np.array(_take(bare_predictions, asked).to_pylist(), object)[each].tolist(),
+            _take(bare_predictions, candidate).to_pylist(),
             _take(bare_answers, place).to_pylist(),
             scorer=Levenshtein.normalized_similarity,
             score_cutoff=NEAR,

@@ -66,8 +66,7 @@ def _match(pairs: Pairs, kept: NDArray[np.bool_], variant: Variant) -> Matches:
     else:
         # Two fifths of real predictions equal an answer outright: they need no distance.
         rest = np.flatnonzero(~exact)
-        places = pairs.of_questions(rest)
-        places = places[kept[places]]
+        places = np.flatnonzero(kept & ~exact[pairs.question_of])
         counts = np.bincount(pairs.question_of[places], minlength=len(best))[rest]
     if len(rest):
         some = Pairs(
@@ -101,11 +100,9 @@ def _compare(pairs: Pairs, variant: Variant) -> tuple[NDArray[np.int32], NDArray
     equal = arrow_columns.to_numpy(pc.equal(pairs.each(compared_predictions), compared_answers))
     distances, normalised = np.zeros(len(equal), np.int32), np.where(equal, 0.0, 1.0)
     # Nothing is nearer than an equal answer, so that only the other questions need distances.
-    rest = np.flatnonzero(~pairs.any(equal))
-    places = pairs.of_questions(rest)
-    asked = compared_predictions.take(arrow_columns.numbers(rest)).to_pylist()
+    places = pairs.of_questions(~pairs.any(equal))
     distances[places] = cpdist(
-        np.array(asked, object).repeat(pairs.counts[rest]).tolist(),
+        compared_predictions.take(arrow_columns.numbers(pairs.question_of[places])).to_pylist(),
         compared_answers.take(arrow_columns.numbers(places)).to_pylist(),
         scorer=Levenshtein.distance,
         dtype=np.int32,

@@ -78,9 +78,9 @@ class Pairs:
         chosen[self.question_of[held]] = held
         return chosen
 
-    def of_questions(self, questions: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The pairs of some questions, question after question."""
-        return ranges(self.starts[questions], self.counts[questions])
+    def of_questions(self, chosen: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """The pairs of the questions that are chosen, (N,) bool."""
+        return np.flatnonzero(chosen[self.question_of])
 
     def blocks(self) -> Iterator[tuple[slice, slice, Pairs]]:
         """The questions some at a time: which questions, which pairs, and those."""
@@ -104,14 +104,6 @@ class Pairs:
     def span(self, question: int) -> slice:
         """The pairs of one question."""
         return slice(int(self.starts[question]), int(self.starts[question] + self.counts[question]))
-
-    def take(self, questions: NDArray[np.int64]) -> Pairs:
-        """Some questions with all of their pairs."""
-        return Pairs(
-            self.predictions.take(arrow_columns.numbers(questions)),
-            self.answers.take(arrow_columns.numbers(self.of_questions(questions))),
-            self.counts[questions],
-        )
 
 
 def ranges(starts: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int64]:
