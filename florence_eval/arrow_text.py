@@ -86,14 +86,13 @@ def letters(texts: pa.Array) -> NDArray[np.int64]:
     return np.diff(_counted_before((codes >= ord("a")) & (codes <= ord("z")), offsets))
 
 
-def only_letters(bare_texts: pa.Array) -> NDArray[np.bool_]:
-    """Whether each text, in lower case, is of letters only and not empty, (N,)."""
+def only_letters(bare_texts: pa.Array, of_letters: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Whether each text, in lower case, is of letters only, (N,); `of_letters` are its `letters`,
+    which are all that a text of ASCII can have."""
     offsets, data = arrow_columns.text_buffers(bare_texts)
-    if not data.isascii():
-        return arrow_columns.to_numpy(pc.utf8_is_alpha(bare_texts))
-    sizes = np.diff(offsets)
-    found: NDArray[np.bool_] = (letters(bare_texts) == sizes) & (sizes > 0)
-    return found
+    if data.isascii():
+        return of_letters == np.diff(offsets)
+    return arrow_columns.to_numpy(pc.utf8_is_alpha(bare_texts))
 
 
 def all_differ(texts: pa.Array) -> bool:

@@ -157,17 +157,14 @@ def _against_own(
     chosen = np.where(parts[nearest] != WRONG, parts[nearest], parts[first])
     codes = np.where(chosen != WRONG, chosen, codes)
 
-    numeric = _may_be_value(bare_predictions, own_length)[pairs.question_of]
-    numeric &= _may_be_value(bare_answers, theirs)
+    own_letters, their_letters = letters(bare_predictions), letters(bare_answers)
+    numeric = _may_be_value(bare_predictions, own_length, own_letters)[pairs.question_of]
+    numeric &= _may_be_value(bare_answers, theirs, their_letters)
     same, different = _same_values(pairs, np.flatnonzero(numeric))
     codes[different[nearest]] = WRONG_NUMBER
-    rows = np.flatnonzero((numeric & ~different)[nearest])
     # Texts that differ in their digits only have the same letters.
-    own_letters, their_letters = (
-        letters(_take(bare_predictions, rows)),
-        letters(_take(bare_answers, nearest[rows])),
-    )
-    rows = rows[own_letters == their_letters]
+    like = numeric & ~different & (own_letters[pairs.question_of] == their_letters)
+    rows = np.flatnonzero(like[nearest])
     in_digits = [
         "#" in one and one == other
         for one, other in zip(
@@ -235,9 +232,12 @@ def _parts(
     return codes
 
 
-def _may_be_value(bare_texts: pa.Array, of_length: NDArray[np.int64]) -> NDArray[np.bool_]:
+def _may_be_value(
+    bare_texts: pa.Array, of_length: NDArray[np.int64], of_letters: NDArray[np.int64]
+) -> NDArray[np.bool_]:
     """Whether a text might write a number or a date: it is not all letters, or a number's name."""
-    return ~only_letters(bare_texts) | _is_in(bare_texts, of_length, _NUMBER_WORDS)
+    named = _is_in(bare_texts, of_length, _NUMBER_WORDS)
+    return named | ~only_letters(bare_texts, of_letters)
 
 
 def _same_values(
