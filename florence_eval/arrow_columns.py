@@ -97,8 +97,10 @@ def without_null_lists(lists: pa.Array) -> pa.Array:
     """Lists of strings with an empty list for each null."""
     if not lists.null_count:
         return lists
-    lengths = np.nan_to_num(to_numpy(pc.list_value_length(lists)))
-    return _lists(lengths.astype(np.int32), lists.flatten())
+    # As Arrow has it: pyarrow imports pandas to make this of a Python number.
+    (zero,) = numbers(np.zeros(1, np.int32))
+    lengths = pc.list_value_length(lists).fill_null(zero)
+    return _lists(to_numpy(lengths), lists.flatten())
 
 
 def lists_of_one(texts: pa.Array) -> pa.Array:

@@ -83,7 +83,7 @@ def letters(texts: pa.Array) -> NDArray[np.int64]:
     """How many of a to z each text has, (N,) int64."""
     offsets, data = arrow_columns.text_buffers(texts)
     codes = np.frombuffer(data, np.uint8)
-    return np.diff(_counted_before((codes >= ord("a")) & (codes <= ord("z")), offsets))
+    return np.diff(counted_before((codes >= ord("a")) & (codes <= ord("z")), offsets))
 
 
 def only_letters(bare_texts: pa.Array, of_letters: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -91,7 +91,8 @@ def only_letters(bare_texts: pa.Array, of_letters: NDArray[np.int64]) -> NDArray
     which are all that a text of ASCII can have."""
     offsets, data = arrow_columns.text_buffers(bare_texts)
     if data.isascii():
-        return of_letters == np.diff(offsets)
+        found: NDArray[np.bool_] = of_letters == np.diff(offsets)
+        return found
     return arrow_columns.to_numpy(pc.utf8_is_alpha(bare_texts))
 
 
@@ -134,14 +135,14 @@ def _bare(texts: pa.Array) -> pa.Array:
     borders[offsets] = True
     codes = _translated(data, _BARE, borders)
     kept = codes.tobytes().translate(None, bytes([_GONE]))
-    gone_before = _counted_before(codes == _GONE, offsets).astype(offsets.dtype)
+    gone_before = counted_before(codes == _GONE, offsets).astype(offsets.dtype)
     found = arrow_columns.from_text_buffers(offsets - gone_before, kept)
     if data.isascii():
         return found
     return _replaced(found, texts, pc.invert(pc.string_is_ascii(texts)), _bare_one)
 
 
-def _counted_before(flags: NDArray[np.bool_], places: NDArray[Any]) -> NDArray[np.int64]:
+def counted_before(flags: NDArray[np.bool_], places: NDArray[Any]) -> NDArray[np.int64]:
     """How many of N flags are true before each of some places from 0 to N.
 
     A cumulated sum of all flags takes several times as long as this one of 64 at a time.

@@ -17,7 +17,7 @@ from rapidfuzz.distance import Levenshtein
 from rapidfuzz.process import cpdist
 
 from florence_eval import arrow_columns
-from florence_eval.arrow_text import bare, lengths, letters, only_letters, words
+from florence_eval.arrow_text import bare, counted_before, lengths, letters, only_letters, words
 from florence_eval.folding import skeletons, without_space
 from florence_eval.matching import Matches
 from florence_eval.pairs import Pairs, ranges
@@ -101,9 +101,7 @@ def categorise(
     kept = np.flatnonzero(~pairs.repeated)
     pairs, distances = pairs.only(kept), distances[kept]
     of_pairs = pairs.of_questions(undecided)
-    some = Pairs(
-        _take(pairs.predictions, rows), _take(pairs.answers, of_pairs), pairs.counts[rows]
-    )
+    some = Pairs(_take(pairs.predictions, rows), _take(pairs.answers, of_pairs), pairs.counts[rows])
     bare_answers = bare(pairs.answers)
     bare_predictions = bare(some.predictions)
     own_answers, distances = _take(bare_answers, of_pairs), distances[of_pairs]
@@ -298,7 +296,7 @@ def _may_loop(texts: pa.Array) -> NDArray[np.bool_]:
     middles = offsets[:-1] + sizes // 2
     for places in (middles - 4, middles):
         again = fours == np.repeat(fours[places], sizes)[:-3]
-        found |= np.add.reduceat(again, offsets[:-1], dtype=np.int32) > 1
+        found |= np.diff(counted_before(again, np.minimum(offsets, len(again)))) > 1
     return found
 
 

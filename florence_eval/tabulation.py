@@ -139,6 +139,8 @@ def _measure(
 def _standard(predictions: Predictions) -> tuple[list[str], NDArray[np.int32]]:
     """The metrics that `auto` takes, in the order of the rows, and which one each question has."""
     metric, source = predictions.column("metric"), predictions.column("source")
+    if metric.null_count == source.null_count == len(metric):
+        return [standard_metric(None, 1)], np.zeros(len(metric), np.int32)
     answers = arrow_columns.to_numpy(pc.list_value_length(predictions.column("answers")))
     kinds = np.zeros(len(answers), np.int64)
     for codes in (_codes(metric), _codes(source), answers):
@@ -157,8 +159,6 @@ def _standard(predictions: Predictions) -> tuple[list[str], NDArray[np.int32]]:
 
 def _codes(column: pa.Array) -> NDArray[np.int32]:
     """A number from 0 for each distinct text, null among them."""
-    if column.null_count == len(column):
-        return np.zeros(len(column), np.int32)
     return arrow_columns.to_numpy(column.dictionary_encode(null_encoding="encode").indices)
 
 
