@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from itertools import chain
 
 import pandas as pd
 import pyarrow as pa
@@ -237,12 +238,15 @@ pieces = st.sampled_from(
     )
 )
 pieced = st.lists(pieces, max_size=3).map("".join)
+# Answers often come in more than one case.
+in_cases = st.tuples(pieced, st.sampled_from((1, 1, 2, 3))).map(
+    lambda drawn: [drawn[0], drawn[0].swapcase(), drawn[0]][: drawn[1]]
+)
+answered = st.lists(in_cases, min_size=1, max_size=3).map(lambda cases: list(chain(*cases)))
 
 
 @settings(max_examples=200)
-@given(
-    st.lists(st.tuples(pieced, st.lists(pieced, min_size=1, max_size=3)), min_size=1, max_size=6)
-)
+@given(st.lists(st.tuples(pieced, answered), min_size=1, max_size=6))
 def test_all_categories_at_once_are_the_definitions_one_by_one(
     rows: list[tuple[str, list[str]]],
 ) -> None:
@@ -258,6 +262,15 @@ def test_a_column_is_folded_as_its_texts_are(many: list[str]) -> None:
     assert arrow_text.upper_lengths(strings(many)).tolist() == [len(t.upper()) for t in many]
     lowered = [" ".join(text.lower().split()) for text in many]
     assert arrow_text.collapsed(strings(many)).to_pylist() == lowered
+    counts = [sum("a" <= character <= "z" for character in text) for text in many]
+    assert arrow_text.letters(strings(many)).tolist() == counts
+
+
+@given(st.lists(st.text(max_size=3) | st.text(min_size=7, max_size=9), max_size=20))
+def test_a_text_that_is_there_twice_is_seen(many: list[str]) -> None:
+    assert arrow_text.all_differ(strings(many)) == (len(set(many)) == len(many))
+    assert not arrow_text.all_differ(strings([*many, "twice", "twice"]))
+    assert arrow_text.all_differ(strings(["more than eight", *many])[:1])
 
 
 def test_a_column_longer_than_a_block_is_categorised_as_its_parts_are() -> None:

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from florence_eval import CATEGORIES, InputError, Scores, anls, compare, halves, score
+from florence_eval import CATEGORIES, InputError, Scores, anls, compare, halves, nls, score
 from florence_eval.metrics import Metric
 from florence_eval.subsets import SUBSETS, standard_metric
 from florence_eval.writing import write_whole
@@ -108,6 +108,34 @@ def test_each_row_is_the_metric_of_its_question_in_any_order(
     expected = [anls(row["prediction"], row["answers"]) for row in rows]
     assert table["anls"].tolist() == expected
     assert table["question_id"].tolist() == [row["question_id"] for row in rows]
+
+
+# Normal forms have a letter for "h" with a line below, and none for "H" with one.
+cased = st.lists(
+    st.sampled_from(("a", "A", "B", "h\u0331", "H\u0331", "\u1e96", "\u0130", " ", ".")), max_size=4
+).map("".join)
+
+
+@pytest.mark.parametrize(
+    "variant", ["official", "paper", "seed", "official+unicode=nfc", "official+strip_period"]
+)
+@given(st.lists(st.tuples(cased, st.lists(cased, min_size=1, max_size=2)), min_size=1, max_size=6))
+def test_the_nearest_answer_is_the_first_of_the_best_whatever_cases_answers_come_in(
+    variant: str, pairs: list[tuple[str, list[str]]]
+) -> None:
+    rows = [
+        {"prediction": prediction, "answers": [*answers, answers[-1].swapcase(), *answers]}
+        for prediction, answers in pairs
+    ]
+    table = score(frame(rows), variant=variant).table
+    for row, similarity, chosen in zip(rows, table["similarity"], table["best_index"], strict=True):
+        prediction, answers = str(row["prediction"]), list(row["answers"])
+        assert similarity == nls(prediction, answers, variant=variant)
+        each = [nls(prediction, [answer], variant=variant) for answer in answers]
+        if prediction in answers and variant != "seed":
+            assert answers[chosen] == prediction
+        elif similarity > 0:
+            assert chosen == each.index(similarity)
 
 
 def test_the_variant_is_named_with_every_number() -> None:
