@@ -25,7 +25,7 @@ _GONE, _MARK = 254, 255
 _BETWEEN = arrow_columns.strings([f" {chr(_BREAK)} "])[0]
 _ASCII = [chr(code) for code in range(128)]
 _NAMES = np.array([ord(folding.MARKS.get(character, "\0")) for character in _ASCII], np.uint8)
-
+# What keeps so many of the first of eight bytes that are read as one number.
 _FIRST_BYTES = np.array([256**size - 1 for size in range(9)], np.uint64)
 
 
@@ -83,7 +83,7 @@ def letters(texts: pa.Array) -> NDArray[np.int64]:
     """How many of a to z each text has, (N,) int64."""
     offsets, data = arrow_columns.text_buffers(texts)
     codes = np.frombuffer(data, np.uint8)
-    return np.diff(counted_before((codes >= ord("a")) & (codes <= ord("z")), offsets))
+    return np.diff(_counted_before((codes >= ord("a")) & (codes <= ord("z")), offsets))
 
 
 def only_letters(bare_texts: pa.Array, of_letters: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -135,14 +135,14 @@ def _bare(texts: pa.Array) -> pa.Array:
     borders[offsets] = True
     codes = _translated(data, _BARE, borders)
     kept = codes.tobytes().translate(None, bytes([_GONE]))
-    gone_before = counted_before(codes == _GONE, offsets).astype(offsets.dtype)
+    gone_before = _counted_before(codes == _GONE, offsets).astype(offsets.dtype)
     found = arrow_columns.from_text_buffers(offsets - gone_before, kept)
     if data.isascii():
         return found
     return _replaced(found, texts, pc.invert(pc.string_is_ascii(texts)), _bare_one)
 
 
-def counted_before(flags: NDArray[np.bool_], places: NDArray[Any]) -> NDArray[np.int64]:
+def _counted_before(flags: NDArray[np.bool_], places: NDArray[Any]) -> NDArray[np.int64]:
     """How many of N flags are true before each of some places from 0 to N.
 
     A cumulated sum of all flags takes several times as long as this one of 64 at a time.

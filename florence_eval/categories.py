@@ -17,10 +17,10 @@ from rapidfuzz.distance import Levenshtein
 from rapidfuzz.process import cpdist
 
 from florence_eval import arrow_columns
-from florence_eval.arrow_text import bare, counted_before, lengths, letters, only_letters, words
+from florence_eval.arrow_text import bare, lengths, letters, only_letters, words
 from florence_eval.folding import skeletons, without_space
 from florence_eval.matching import Matches
-from florence_eval.pairs import Pairs, ranges
+from florence_eval.pairs import Pairs
 from florence_eval.similarity import Variant
 from florence_eval.values import (
     ANY_DATE,
@@ -296,7 +296,7 @@ def _may_loop(texts: pa.Array) -> NDArray[np.bool_]:
     middles = offsets[:-1] + sizes // 2
     for places in (middles - 4, middles):
         again = fours == np.repeat(fours[places], sizes)[:-3]
-        found |= np.diff(counted_before(again, np.minimum(offsets, len(again)))) > 1
+        found |= np.add.reduceat(again, offsets[:-1], dtype=np.int32) > 1
     return found
 
 
@@ -352,7 +352,7 @@ def _look_at_other_questions(
     for block in np.split(wrong, np.flatnonzero(np.diff(np.cumsum(others) // _PAIRS_AT_ONCE)) + 1):
         document = document_of[rows[block]]
         candidate = np.repeat(block, sizes[document])
-        place = order[ranges(begins[document], sizes[document])]
+        place = order[_ranges(begins[document], sizes[document])]
         # Texts of which one is over twice as long are neither equal nor near.
         own, theirs = own_length[candidate], length[place]
         possible = (2 * own > theirs) & (2 * theirs > own)
@@ -380,6 +380,13 @@ def _look_at_other_questions(
             # Numbers that look alike say nothing.
             if number(pairs.predictions[row].as_py()) is None:
                 codes[row] = OTHER_REFERENCE_NEARER
+
+
+def _ranges(starts: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """`start, start + 1, …`, `count` numbers, for each start, one after the other."""
+    first = np.cumsum(counts) - counts
+    found: NDArray[np.int64] = np.arange(counts.sum()) + np.repeat(starts - first, counts)
+    return found
 
 
 def _is_in(

@@ -104,10 +104,3 @@ class Pairs:
     def span(self, question: int) -> slice:
         """The pairs of one question."""
         return slice(int(self.starts[question]), int(self.starts[question] + self.counts[question]))
-
-
-def ranges(starts: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """`start, start + 1, …`, `count` numbers, for each start, one after the other."""
-    first = np.cumsum(counts) - counts
-    found: NDArray[np.int64] = np.arange(counts.sum()) + np.repeat(starts - first, counts)
-    return found
