@@ -391,7 +391,7 @@ def test_two_processes_give_the_table_of_one(
     path = large(tmp_path)
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
     alone = score(path, columns=["page"])
-    monkeypatch.setattr(halves, "WORTHWHILE_BYTES", 1)
+    monkeypatch.setattr(halves, "START_BYTES", 1)
     monkeypatch.setattr(halves, "_cores", lambda: 2)
     rows = halves.tabulate_large(path, None, alone.variant, ["page"])
     assert rows is not None
@@ -414,7 +414,7 @@ def test_two_processes_give_the_table_of_one(
 def test_two_processes_report_what_one_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], message: str
 ) -> None:
-    monkeypatch.setattr(halves, "WORTHWHILE_BYTES", 1)
+    monkeypatch.setattr(halves, "START_BYTES", 1)
     monkeypatch.setattr(halves, "_cores", lambda: 2)
     with pytest.raises(InputError, match=message):
         score(large(tmp_path, **changes))
@@ -423,7 +423,7 @@ def test_two_processes_report_what_one_does(
 def test_a_line_that_cannot_be_scored_may_be_in_the_first_half(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(halves, "WORTHWHILE_BYTES", 1)
+    monkeypatch.setattr(halves, "START_BYTES", 1)
     monkeypatch.setattr(halves, "_cores", lambda: 2)
     path = large(tmp_path, changed=2, metric="nonsense")
     with pytest.raises(InputError, match=r":3: question '2': metric: 'nonsense' is not one of"):
@@ -438,7 +438,7 @@ def test_a_document_missing_in_one_half_only_changes_nothing(
 ) -> None:
     path = large(tmp_path, doc_id=None)
     alone = score(path)
-    monkeypatch.setattr(halves, "WORTHWHILE_BYTES", 1)
+    monkeypatch.setattr(halves, "START_BYTES", 1)
     monkeypatch.setattr(halves, "_cores", lambda: 2)
     assert alone.documents_by == "question_id"
     assert score(path).rows.to_pydict() == alone.rows.to_pydict()
