@@ -75,7 +75,18 @@ def words(texts: pa.Array) -> list[str]:
     spaces = codes == _SPACE
     spaces[1:] &= spaces[:-1]
     spaces[0] = False
-    found: list[str] = codes[~spaces].tobytes().decode().split(chr(_BREAK))
+    found: list[str] = codes[np.flatnonzero(~spaces)].tobytes().decode().split(chr(_BREAK))
+    return found
+
+
+def characters(texts: pa.Array) -> list[bytes | str]:
+    """Each text as rapidfuzz takes the characters of it soonest: bytes, which are made in half the
+    time, where it is ASCII. It compares bytes with the code points of a string."""
+    large = pa.types.is_large_string(texts.type)
+    found: list[bytes | str] = texts.view(pa.large_binary() if large else pa.binary()).to_pylist()
+    if not arrow_columns.text_buffers(texts)[1].isascii():
+        for row in np.flatnonzero(~arrow_columns.to_numpy(pc.string_is_ascii(texts))).tolist():
+            found[row] = texts[row].as_py()
     return found
 
 
@@ -134,7 +145,8 @@ def _bare(texts: pa.Array) -> pa.Array:
     borders = np.zeros(len(data) + 1, np.bool_)
     borders[offsets] = True
     codes = _translated(data, _BARE, borders)
-    kept = codes.tobytes().translate(None, bytes([_GONE]))
+    # Indices of what is kept take half as long as a mask.
+    kept = codes[np.flatnonzero(codes != _GONE)]
     gone_before = _counted_before(codes == _GONE, offsets).astype(offsets.dtype)
     found = arrow_columns.from_text_buffers(offsets - gone_before, kept)
     if data.isascii():

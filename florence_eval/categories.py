@@ -17,7 +17,7 @@ from rapidfuzz.distance import Levenshtein
 from rapidfuzz.process import cpdist
 
 from florence_eval import arrow_columns
-from florence_eval.arrow_text import bare, lengths, letters, only_letters, words
+from florence_eval.arrow_text import bare, characters, lengths, letters, only_letters, words
 from florence_eval.folding import skeletons, without_space
 from florence_eval.matching import Matches
 from florence_eval.pairs import Pairs
@@ -98,8 +98,8 @@ def categorise(
     # Case counts for nothing below, so that of repeated answers the first one is enough.
     nearest = (pairs.starts + matches.best_index)[rows]
     nearest -= np.cumsum(pairs.repeated)[nearest]
-    kept = np.flatnonzero(~pairs.repeated)
-    pairs, distances = pairs.only(kept), distances[kept]
+    kept = ~pairs.repeated
+    pairs, distances = pairs.only(kept), distances[np.flatnonzero(kept)]
     of_pairs = pairs.of_questions(undecided)
     some = Pairs(_take(pairs.predictions, rows), _take(pairs.answers, of_pairs), pairs.counts[rows])
     bare_answers = bare(pairs.answers)
@@ -369,8 +369,8 @@ def _look_at_other_questions(
         fuzzy = np.flatnonzero(codes[rows[candidate]] == WRONG)
         candidate, place = candidate[fuzzy], place[fuzzy]
         near = cpdist(
-            _take(bare_predictions, candidate).to_pylist(),
-            _take(bare_answers, place).to_pylist(),
+            characters(_take(bare_predictions, candidate)),
+            characters(_take(bare_answers, place)),
             scorer=Levenshtein.normalized_similarity,
             score_cutoff=NEAR,
             dtype=np.float64,

@@ -13,7 +13,7 @@ from rapidfuzz.distance import Levenshtein
 from rapidfuzz.process import cpdist
 
 from florence_eval import arrow_columns, arrow_text
-from florence_eval.arrow_text import upper_lengths
+from florence_eval.arrow_text import characters, upper_lengths
 from florence_eval.pairs import Pairs
 from florence_eval.similarity import Variant
 
@@ -102,8 +102,8 @@ def _compare(pairs: Pairs, variant: Variant) -> tuple[NDArray[np.int32], NDArray
     # Nothing is nearer than an equal answer, so that only the other questions need distances.
     places = pairs.of_questions(~pairs.any(equal))
     distances[places] = cpdist(
-        compared_predictions.take(arrow_columns.numbers(pairs.question_of[places])).to_pylist(),
-        compared_answers.take(arrow_columns.numbers(places)).to_pylist(),
+        characters(compared_predictions.take(arrow_columns.numbers(pairs.question_of[places]))),
+        characters(compared_answers.take(arrow_columns.numbers(places))),
         scorer=Levenshtein.distance,
         dtype=np.int32,
         workers=-1,

@@ -93,13 +93,10 @@ class Pairs:
                 Pairs(self.predictions[questions], self.answers[places], self.counts[questions]),
             )
 
-    def only(self, places: NDArray[np.int64]) -> Pairs:
-        """The same questions with some of their pairs, in order, each with one at least."""
-        return Pairs(
-            self.predictions,
-            self.answers.take(arrow_columns.numbers(places)),
-            np.bincount(self.question_of[places]),
-        )
+    def only(self, kept: NDArray[np.bool_]) -> Pairs:
+        """The same questions with some of their pairs, (P,) bool, each with one at least."""
+        answers = self.answers.filter(arrow_columns.booleans(kept))
+        return Pairs(self.predictions, answers, np.bincount(self.question_of[np.flatnonzero(kept)]))
 
     def span(self, question: int) -> slice:
         """The pairs of one question."""

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rapidfuzz.distance import Levenshtein
+from rapidfuzz.process import cpdist
 
 from florence_eval import CATEGORIES, arrow_text, nls, score
 from florence_eval.arrow_columns import strings
@@ -262,6 +263,9 @@ def test_a_column_is_folded_as_its_texts_are(many: list[str]) -> None:
     assert arrow_text.upper_lengths(strings(many)).tolist() == [len(t.upper()) for t in many]
     lowered = [" ".join(text.lower().split()) for text in many]
     assert arrow_text.collapsed(strings(many)).to_pylist() == lowered
+    for column in (strings(many), strings(many).cast(pa.large_string())):
+        taken = cpdist(arrow_text.characters(column), many[::-1], scorer=Levenshtein.distance)
+        assert taken.tolist() == list(map(Levenshtein.distance, many, many[::-1]))
     counts = [sum("a" <= character <= "z" for character in text) for text in many]
     assert arrow_text.letters(strings(many)).tolist() == counts
 
