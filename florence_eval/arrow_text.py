@@ -47,13 +47,14 @@ def collapsed(texts: pa.Array) -> pa.Array:
     """Each text in lower case, stripped, with one space for each run of white space."""
     found = pc.ascii_trim_whitespace(pc.ascii_lower(texts))
     # Looking through all texts as one is much faster than asking each.
-    codes = np.frombuffer(arrow_columns.text_buffers(found)[1], np.uint8)
+    offsets, data = arrow_columns.text_buffers(found)
+    codes = np.frombuffer(data, np.uint8)
     spaces = codes == _SPACE
-    plain = not len(codes) or (codes.min() >= _SPACE and codes.max() < 128)
-    if plain and not (spaces[1:] & spaces[:-1]).any():
+    uneven = (codes < _SPACE) | (codes > 127)
+    uneven[1:] |= spaces[1:] & spaces[:-1]
+    if not uneven.any():
         return found
-    uneven = pc.match_substring_regex(found, r"[\x00-\x1f]|  ")
-    by_hand = pc.or_(uneven, pc.invert(pc.string_is_ascii(texts)))
+    by_hand = arrow_columns.booleans(np.diff(_counted_before(uneven, offsets)) > 0)
     return _replaced(found, texts, by_hand, lambda text: " ".join(text.lower().split()))
 
 
@@ -69,13 +70,17 @@ def words(texts: pa.Array) -> list[str]:
     whole = arrow_columns.numbers(np.array([0, len(texts)], np.int32))
     joined = pc.binary_join(pa.ListArray.from_arrays(whole, texts), _BETWEEN)
     data = joined[0].as_buffer().to_pybytes()
-    if not data.isascii() or data.count(_BREAK) != len(texts) - 1:
+    if data.count(_BREAK) != len(texts) - 1:
         return folding.words(texts.to_pylist())
     codes = _translated(b" " + data + b" ", _WORDS)
     spaces = codes == _SPACE
     spaces[1:] &= spaces[:-1]
     spaces[0] = False
     found: list[str] = codes[np.flatnonzero(~spaces)].tobytes().decode().split(chr(_BREAK))
+    if not data.isascii():
+        rows, others = _outside_ascii(texts)
+        for row, folded in zip(rows.tolist(), folding.words(others), strict=True):
+            found[row] = folded
     return found
 
 
@@ -85,8 +90,9 @@ def characters(texts: pa.Array) -> list[bytes | str]:
     large = pa.types.is_large_string(texts.type)
     found: list[bytes | str] = texts.view(pa.large_binary() if large else pa.binary()).to_pylist()
     if not arrow_columns.text_buffers(texts)[1].isascii():
-        for row in np.flatnonzero(~arrow_columns.to_numpy(pc.string_is_ascii(texts))).tolist():
-            found[row] = texts[row].as_py()
+        rows, others = _outside_ascii(texts)
+        for row, text in zip(rows.tolist(), others, strict=True):
+            found[row] = text
     return found
 
 
@@ -134,9 +140,8 @@ def upper_lengths(texts: pa.Array) -> NDArray[np.int64]:
     found = lengths(texts)
     _, data = arrow_columns.text_buffers(texts)
     if not data.isascii():
-        outside = np.flatnonzero(~arrow_columns.to_numpy(pc.string_is_ascii(texts)))
-        uppers = map(str.upper, texts.take(arrow_columns.numbers(outside)).to_pylist())
-        found[outside] = list(map(len, uppers))
+        rows, others = _outside_ascii(texts)
+        found[rows] = [len(text.upper()) for text in others]
     return found
 
 
@@ -188,6 +193,12 @@ def _translated(
 def _is_digit(codes: NDArray[np.uint8]) -> NDArray[np.bool_]:
     found: NDArray[np.bool_] = (codes >= ord("0")) & (codes <= ord("9"))
     return found
+
+
+def _outside_ascii(texts: pa.Array) -> tuple[NDArray[np.int64], list[str]]:
+    """Which texts are not all ASCII, and those."""
+    rows = np.flatnonzero(~arrow_columns.to_numpy(pc.string_is_ascii(texts)))
+    return rows, texts.take(arrow_columns.numbers(rows)).to_pylist()
 
 
 def _bare_one(text: str) -> str:

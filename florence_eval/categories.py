@@ -181,7 +181,6 @@ def _against_own(
     codes[rows[np.array(loops, np.bool_)]] = REPETITION
     codes[pairs.any(same)] = NUMBER_FORMAT
 
-    bare_equal = pairs.any(equal)
     empty = own_length == 0
     codes[pairs.any(equal & ~different) & ~empty] = PUNCTUATION
     asked = pairs.any(_is_in(bare_answers, theirs, _YES_NO))
@@ -193,10 +192,16 @@ def _against_own(
         prediction = pairs.predictions[row].as_py()
         if not prediction or prediction.isspace():
             codes[row] = EMPTY
-    for row in np.flatnonzero(bare_equal).tolist():
-        (folded,) = without_space([pairs.predictions[row].as_py()])
-        if folded in without_space(pairs.answers[pairs.span(row)].to_pylist()):
-            codes[row] = CASE_OR_SPACE
+    places = np.flatnonzero(equal)
+    same_but_for_space = [
+        one == other
+        for one, other in zip(
+            without_space(_take(pairs.predictions, pairs.question_of[places]).to_pylist()),
+            without_space(_take(pairs.answers, places).to_pylist()),
+            strict=True,
+        )
+    ]
+    codes[pairs.question_of[places[np.array(same_but_for_space, np.bool_)]]] = CASE_OR_SPACE
     return codes
 
 
