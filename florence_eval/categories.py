@@ -308,22 +308,25 @@ def _may_loop(texts: pa.Array) -> NDArray[np.bool_]:
 def _is_loop(text: str) -> bool:
     """Whether one unit, three times running or more, makes up over half of a text of at least
     `_SHORTEST_LOOP` characters."""
-    middle = len(text) // 2
+    middle, longest = len(text) // 2, len(text) // 3
     # Such a loop holds the four characters left or right of the middle, and they come again one
     # unit away from there.
     for start in (middle - 4, middle):
-        part = text[start : start + 4]
-        place = text.find(part)
+        part, end = text[start : start + 4], start + longest + 4
+        place = text.find(part, max(0, start - longest), end)
         while place >= 0:
             if place != start and _repeats(text, min(start, place), abs(start - place)):
                 return True
-            place = text.find(part, place + 1)
+            place = text.find(part, place + 1, end)
     return False
 
 
 def _repeats(text: str, start: int, period: int) -> bool:
     """Whether the same `period` characters come round `start` three times running or more, and are
     over half of the text."""
+    unit = text[start : start + period]
+    if unit not in (text[max(0, start - period) : start], text[start + period :][:period]):
+        return False
     codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
     ends = np.flatnonzero(codes[:-period] != codes[period:])
     after = int(np.searchsorted(ends, start))
