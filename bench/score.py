@@ -1,6 +1,6 @@
 """Measures florence_eval.score against its peers on the same seeded questions, in one process.
 
-    python bench/score.py [--questions 100000] [--lines 1000000]
+    python bench/score.py [--questions 100000] [--lines 1000000] [--predictions FILE …]
 
 Writes bench/results/score.md and score.json. Peers: the `anls` package, the definition by plain
 dynamic programming (both on a part of the questions, because they are slow: their rate is per
@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
+from itertools import cycle, pairwise
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
@@ -42,6 +43,9 @@ class Options:
     """Questions of the comparison with peers."""
     peer_questions: int = 4_000
     """How many of them the slow peers score."""
+    predictions: tuple[Path, ...] = ()
+    """Files of a model's own predictions, which are measured too: their questions over and over,
+    under new ids."""
     lines: int = 1_000_000
     """Lines of the large file."""
     repeats: int = 9
@@ -155,9 +159,44 @@ def seconds(run: Callable[[], object], repeats: int = 1) -> float:
     return median(times)
 
 
-def against_peers(options: Options) -> dict[str, float]:
+def over_and_over(path: Path, count: int) -> list[Question]:
+    """The questions of a file of predictions, again and again, each time on other documents."""
+    with path.open(encoding="utf-8") as file:
+        lines = list(map(json.loads, file))
+    return [
+        Question(
+            f"{line['question_id']}-{number // len(lines)}",
+            line["prediction"],
+            line["answers"],
+            line.get("question", ""),
+            f"{line.get('doc_id') or line.get('image')}-{number // len(lines)}",
+        )
+        for number, line in zip(range(count), cycle(lines))
+    ]
+
+
+def described(name: str, asked: list[Question], options: Options) -> dict[str, Any]:
+    """What some questions are like, and how fast each peer scores them."""
+    rates = against_peers(asked, options)
+    ours = rates["florence_eval, DataFrame to table"]
+    answers = [answer for each in asked for answer in each.answers]
+    again = [
+        one.lower() == other.lower() for each in asked for one, other in pairwise(each.answers)
+    ]
+    return {
+        "name": name,
+        "answers_a_question": len(answers) / len(asked),
+        "answer_characters": mean(map(len, answers)),
+        "prediction_characters": mean(len(each.prediction) for each in asked),
+        "exact_share": mean(each.prediction in each.answers for each in asked),
+        "repeated_share": sum(again) / len(answers),
+        "questions_per_second": rates,
+        "times_as_fast": {name: ours / rate for name, rate in rates.items()},
+    }
+
+
+def against_peers(asked: list[Question], options: Options) -> dict[str, float]:
     """Questions a second of ours, table included, and of each peer."""
-    asked = questions(options.questions, options.seed)
     frame = pd.DataFrame([asdict(question) for question in asked])
     part = asked[: options.peer_questions]
     expected = [plain_anls(each.prediction, each.answers) for each in part]
@@ -268,30 +307,37 @@ def machine() -> dict[str, str]:
     }
 
 
-def report(result: dict[str, Any]) -> str:
-    """The results as Markdown."""
-    options, large = result["options"], result["large_file"]
-    described = ", ".join(f"{key} {value}" for key, value in result["machine"].items())
-    lengths = result["mean_characters"]
-    peers = "\n".join(
-        f"| {name} | {rate:,.0f} | {result['times_as_fast'][name]:.1f} |"
-        for name, rate in result["questions_per_second"].items()
+def peers_report(work: dict[str, Any]) -> str:
+    """The rates of one workload as Markdown."""
+    rows = "\n".join(
+        f"| {name} | {rate:,.0f} | {work['times_as_fast'][name]:.1f} |"
+        for name, rate in work["questions_per_second"].items()
     )
-    calls = "\n".join(f"| {name} | {wall:.2f} |" for name, wall in result["small_calls_s"].items())
-    return f"""# florence_eval.score
-
-`python bench/score.py`; machine: {described}.
-
-{options["questions"]:,} seeded questions with {result["answers_a_question"]:.2f} answers each
-(answers of {lengths["answers"]:.0f} characters on average, predictions of
-{lengths["predictions"]:.0f}; {result["exact_share"]:.0%} equal an answer), one process; the slow
-peers score the first {options["peer_questions"]:,}. The scores of those equal the plain
-definition's to 1e-12.
+    return f"""{work["name"]}: {work["answers_a_question"]:.2f} answers each, of
+{work["answer_characters"]:.0f} characters on average, predictions of
+{work["prediction_characters"]:.0f}; {work["exact_share"]:.0%} of these equal an answer;
+{work["repeated_share"]:.0%} of the answers are the one before but for case.
 
 | | questions a second | ours is times as fast |
 |---|---:|---:|
-{peers}
+{rows}
+"""
 
+
+def report(result: dict[str, Any]) -> str:
+    """The results as Markdown."""
+    options, large = result["options"], result["large_file"]
+    machine_in_words = ", ".join(f"{key} {value}" for key, value in result["machine"].items())
+    peers = "\n".join(map(peers_report, result["workloads"]))
+    calls = "\n".join(f"| {name} | {wall:.2f} |" for name, wall in result["small_calls_s"].items())
+    return f"""# florence_eval.score
+
+`python bench/score.py`; machine: {machine_in_words}.
+
+{options["questions"]:,} questions, one process; the slow peers score the first
+{options["peer_questions"]:,}. The scores of those equal the plain definition's to 1e-12.
+
+{peers}
 {large["lines"]:,} lines ({large["file_mb"]:.0f} MB) to table.parquet and summary.json, a fresh
 process and its helper: {large["seconds"]:.2f} s ({large["score_s"]:.2f} s of it scoring). They used
 {large["cpu_s"]:.1f} s and {large["second_process_cpu_s"]:.1f} s of processor time, and at most
@@ -306,21 +352,18 @@ process and its helper: {large["seconds"]:.2f} s ({large["score_s"]:.2f} s of it
 
 
 def main(options: Options) -> None:
-    described = machine()
-    rates = against_peers(options)
-    ours = rates["florence_eval, DataFrame to table"]
-    sample = questions(options.questions, options.seed)
+    machine_before = machine()
+    seeded = questions(options.questions, options.seed)
     result = {
-        "machine": described,
-        "options": asdict(options),
-        "answers_a_question": mean(len(each.answers) for each in sample),
-        "mean_characters": {
-            "answers": mean(len(answer) for each in sample for answer in each.answers),
-            "predictions": mean(len(each.prediction) for each in sample),
-        },
-        "exact_share": mean(each.prediction in each.answers for each in sample),
-        "questions_per_second": rates,
-        "times_as_fast": {name: ours / rate for name, rate in rates.items()},
+        "machine": machine_before,
+        "options": asdict(options) | {"predictions": [path.name for path in options.predictions]},
+        "workloads": [
+            described("Seeded", seeded, options),
+            *(
+                described(path.name, over_and_over(path, options.questions), options)
+                for path in options.predictions
+            ),
+        ],
         "large_file": large_file(options),
         "small_calls_s": small_calls(options),
         "bootstrap_s": bootstrap(),
