@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 _TYPES = {"int32": pa.int32(), "int64": pa.int64(), "float64": pa.float64()}
+_DTYPES = {kind: np.dtype(name) for name, kind in _TYPES.items()}
 
 
 def numbers(values: NDArray[Any], valid: NDArray[np.bool_] | None = None) -> pa.Array:
@@ -167,7 +168,7 @@ def to_numpy(column: pa.ChunkedArray | pa.Array) -> NDArray[Any]:
     rows = slice(array.offset, array.offset + len(array))
     if pa.types.is_boolean(array.type):
         return _unpacked(data)[rows]
-    found = np.frombuffer(data, array.type.to_pandas_dtype())[rows]
+    found = np.frombuffer(data, _DTYPES[array.type])[rows]
     return found if validity is None else np.where(_unpacked(validity)[rows], found, np.nan)
 
 
