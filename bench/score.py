@@ -1,4 +1,4 @@
-"""Measures florence_eval.score against its peers on the same seeded questions, in one process.
+"""Measures florence_eval.score against its peers on the same questions, in one process.
 
     python bench/score.py [--questions 100000] [--lines 1000000] [--predictions FILE …]
 
@@ -175,7 +175,7 @@ def over_and_over(path: Path, count: int) -> list[Question]:
     ]
 
 
-def described(name: str, asked: list[Question], options: Options) -> dict[str, Any]:
+def workload(name: str, asked: list[Question], options: Options) -> dict[str, Any]:
     """What some questions are like, and how fast each peer scores them."""
     rates = against_peers(asked, options)
     ours = rates["florence_eval, DataFrame to table"]
@@ -327,12 +327,12 @@ def peers_report(work: dict[str, Any]) -> str:
 def report(result: dict[str, Any]) -> str:
     """The results as Markdown."""
     options, large = result["options"], result["large_file"]
-    machine_in_words = ", ".join(f"{key} {value}" for key, value in result["machine"].items())
+    described = ", ".join(f"{key} {value}" for key, value in result["machine"].items())
     peers = "\n".join(map(peers_report, result["workloads"]))
     calls = "\n".join(f"| {name} | {wall:.2f} |" for name, wall in result["small_calls_s"].items())
     return f"""# florence_eval.score
 
-`python bench/score.py`; machine: {machine_in_words}.
+`python bench/score.py`; machine: {described}.
 
 {options["questions"]:,} questions, one process; the slow peers score the first
 {options["peer_questions"]:,}. The scores of those equal the plain definition's to 1e-12.
@@ -352,15 +352,15 @@ process and its helper: {large["seconds"]:.2f} s ({large["score_s"]:.2f} s of it
 
 
 def main(options: Options) -> None:
-    machine_before = machine()
+    described = machine()
     seeded = questions(options.questions, options.seed)
     result = {
-        "machine": machine_before,
+        "machine": described,
         "options": asdict(options) | {"predictions": [path.name for path in options.predictions]},
         "workloads": [
-            described("Seeded", seeded, options),
+            workload("Seeded", seeded, options),
             *(
-                described(path.name, over_and_over(path, options.questions), options)
+                workload(path.name, over_and_over(path, options.questions), options)
                 for path in options.predictions
             ),
         ],

@@ -27,6 +27,11 @@ def numbers(values: NDArray[Any], valid: NDArray[np.bool_] | None = None) -> pa.
     return pa.Array.from_buffers(_TYPES[values.dtype.name], len(values), [mask, data])
 
 
+def take(column: pa.Array | pa.Table, places: NDArray[np.int64]) -> Any:
+    """What stands at some places of a column, or of each column of a table."""
+    return column.take(numbers(places))
+
+
 def booleans(values: NDArray[np.bool_]) -> pa.Array:
     """A boolean array."""
     return pa.Array.from_buffers(pa.bool_(), len(values), [None, _bits(values)])

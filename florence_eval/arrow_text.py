@@ -1,4 +1,4 @@
-"""A column of texts brought to a common form at once.
+"""A column of texts measured, or brought to a common form, at once.
 
 Real answers are nearly all ASCII, and so the whole column is treated as ASCII by Arrow's kernels or
 as one array of bytes; the few texts outside ASCII are then done again one by one, in Python.
@@ -77,10 +77,9 @@ def words(texts: pa.Array) -> list[str]:
     spaces[1:] &= spaces[:-1]
     spaces[0] = False
     found: list[str] = codes[np.flatnonzero(~spaces)].tobytes().decode().split(chr(_BREAK))
-    if not data.isascii():
-        rows, others = _outside_ascii(texts)
-        for row, folded in zip(rows.tolist(), folding.words(others), strict=True):
-            found[row] = folded
+    rows, others = _outside_ascii(texts)
+    for row, folded in zip(rows.tolist(), folding.words(others), strict=True):
+        found[row] = folded
     return found
 
 
@@ -89,10 +88,9 @@ def characters(texts: pa.Array) -> list[bytes | str]:
     time, where it is ASCII. It compares bytes with the code points of a string."""
     large = pa.types.is_large_string(texts.type)
     found: list[bytes | str] = texts.view(pa.large_binary() if large else pa.binary()).to_pylist()
-    if not arrow_columns.text_buffers(texts)[1].isascii():
-        rows, others = _outside_ascii(texts)
-        for row, text in zip(rows.tolist(), others, strict=True):
-            found[row] = text
+    rows, others = _outside_ascii(texts)
+    for row, text in zip(rows.tolist(), others, strict=True):
+        found[row] = text
     return found
 
 
@@ -138,10 +136,8 @@ def upper_lengths(texts: pa.Array) -> NDArray[np.int64]:
     """The length of each text in upper case, in characters, (N,) int64; only outside ASCII can it
     differ from the text's own."""
     found = lengths(texts)
-    _, data = arrow_columns.text_buffers(texts)
-    if not data.isascii():
-        rows, others = _outside_ascii(texts)
-        found[rows] = [len(text.upper()) for text in others]
+    rows, others = _outside_ascii(texts)
+    found[rows] = [len(text.upper()) for text in others]
     return found
 
 
@@ -197,8 +193,10 @@ def _is_digit(codes: NDArray[np.uint8]) -> NDArray[np.bool_]:
 
 def _outside_ascii(texts: pa.Array) -> tuple[NDArray[np.int64], list[str]]:
     """Which texts are not all ASCII, and those."""
+    if arrow_columns.text_buffers(texts)[1].isascii():
+        return np.zeros(0, np.int64), []
     rows = np.flatnonzero(~arrow_columns.to_numpy(pc.string_is_ascii(texts)))
-    return rows, texts.take(arrow_columns.numbers(rows)).to_pylist()
+    return rows, arrow_columns.take(texts, rows).to_pylist()
 
 
 def _bare_one(text: str) -> str:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from rapidfuzz.distance import Levenshtein
 from rapidfuzz.process import cpdist
 
-from florence_eval import arrow_columns
+from florence_eval.arrow_columns import strings, take, text_buffers, to_numpy
 from florence_eval.arrow_text import bare, characters, lengths, letters, only_letters, words
 from florence_eval.folding import skeletons, without_space
 from florence_eval.matching import Matches
@@ -64,6 +64,8 @@ CATEGORIES = (
     WRONG,
 ) = range(len(CATEGORIES))
 
+# What another question's answer may decide otherwise.
+_OPEN_TO_OTHERS = np.isin(range(len(CATEGORIES)), (NEAR_MISS, WRONG_NUMBER, WRONG))
 NEAR = 0.5
 # Shorter texts begin an answer, or are those of another question, by chance.
 _SHORTEST_PART = 4
@@ -98,13 +100,13 @@ def categorise(
     # Case counts for nothing below, so that of repeated answers the first one is enough.
     nearest = (pairs.starts + matches.best_index)[rows]
     nearest -= np.cumsum(pairs.repeated)[nearest]
-    kept = ~pairs.repeated
-    pairs, distances = pairs.only(kept), distances[np.flatnonzero(kept)]
+    kept = np.flatnonzero(~pairs.repeated)
+    pairs, distances = pairs.at(kept), distances[kept]
     of_pairs = pairs.of_questions(undecided)
-    some = Pairs(_take(pairs.predictions, rows), _take(pairs.answers, of_pairs), pairs.counts[rows])
+    some = pairs.at(of_pairs)
     bare_answers = bare(pairs.answers)
     bare_predictions = bare(some.predictions)
-    own_answers, distances = _take(bare_answers, of_pairs), distances[of_pairs]
+    own_answers, distances = take(bare_answers, of_pairs), distances[of_pairs]
     nearest += some.starts - pairs.starts[rows]
     for questions, places, block in some.blocks():
         codes[rows[questions]] = _against_own(
@@ -139,8 +141,8 @@ def _against_own(
     own = own_length[pairs.question_of]
     equal = np.zeros(len(theirs), np.bool_)
     alike = np.flatnonzero(own == theirs)
-    equal[alike] = _flags(
-        pc.equal(_take(bare_predictions, pairs.question_of[alike]), _take(bare_answers, alike))
+    equal[alike] = to_numpy(
+        pc.equal(take(bare_predictions, pairs.question_of[alike]), take(bare_answers, alike))
     )
 
     # A text that holds another is no further from it than all that the two have beside it. Bytes,
@@ -166,8 +168,8 @@ def _against_own(
     in_digits = [
         "#" in one and one == other
         for one, other in zip(
-            skeletons(_take(pairs.predictions, rows).to_pylist()),
-            skeletons(_take(pairs.answers, nearest[rows]).to_pylist()),
+            skeletons(take(pairs.predictions, rows).to_pylist()),
+            skeletons(take(pairs.answers, nearest[rows]).to_pylist()),
             strict=True,
         )
     ]
@@ -176,8 +178,8 @@ def _against_own(
     size = lengths(pairs.predictions)
     long = (size >= _SHORTEST_LOOP) & (size > 2 * lengths(pairs.answers)[nearest])
     rows = np.flatnonzero(long)
-    rows = rows[_may_loop(_take(pairs.predictions, rows))]
-    loops = list(map(_is_loop, _take(pairs.predictions, rows).to_pylist()))
+    rows = rows[_may_loop(take(pairs.predictions, rows))]
+    loops = list(map(_is_loop, take(pairs.predictions, rows).to_pylist()))
     codes[rows[np.array(loops, np.bool_)]] = REPETITION
     codes[pairs.any(same)] = NUMBER_FORMAT
 
@@ -196,8 +198,8 @@ def _against_own(
     same_but_for_space = [
         one == other
         for one, other in zip(
-            without_space(_take(pairs.predictions, pairs.question_of[places]).to_pylist()),
-            without_space(_take(pairs.answers, places).to_pylist()),
+            without_space(take(pairs.predictions, pairs.question_of[places]).to_pylist()),
+            without_space(take(pairs.answers, places).to_pylist()),
             strict=True,
         )
     ]
@@ -213,15 +215,15 @@ def _parts(
     else WRONG."""
     codes = np.full(len(places), WRONG, np.int32)
     bare_pairs = zip(
-        _take(bare_predictions, pairs.question_of[places]).to_pylist(),
-        _take(bare_answers, places).to_pylist(),
+        take(bare_predictions, pairs.question_of[places]).to_pylist(),
+        take(bare_answers, places).to_pylist(),
         strict=True,
     )
     related = np.array([own in theirs or theirs in own for own, theirs in bare_pairs], np.bool_)
     places = places[related]
     # Words have a space around; one space alone is none.
-    predicted = words(_take(pairs.predictions, pairs.question_of[places]))
-    expected = words(_take(pairs.answers, places))
+    predicted = words(take(pairs.predictions, pairs.question_of[places]))
+    expected = words(take(pairs.answers, places))
     codes[related] = [
         WRONG
         if own == " " or theirs == " "
@@ -250,23 +252,23 @@ def _same_values(
     those at some places."""
     same, different = np.zeros((2, len(pairs.answers)), np.bool_)
     predictions, answers = (
-        _take(pairs.predictions, pairs.question_of[places]),
-        _take(pairs.answers, places),
+        take(pairs.predictions, pairs.question_of[places]),
+        take(pairs.answers, places),
     )
     whole = _is_whole(predictions) & _is_whole(answers)
     chosen = np.flatnonzero(whole)
-    equal = _flags(pc.equal(_digits(_take(predictions, chosen)), _digits(_take(answers, chosen))))
+    equal = to_numpy(pc.equal(_digits(take(predictions, chosen)), _digits(take(answers, chosen))))
     same[places[chosen]], different[places[chosen]] = equal, ~equal
 
     rest = np.flatnonzero(~whole)
-    predictions, answers, places = _take(predictions, rest), _take(answers, rest), places[rest]
+    predictions, answers, places = take(predictions, rest), take(answers, rest), places[rest]
     may_be = np.zeros(len(rest), np.bool_)
     for pattern in (ANY_NUMBER, ANY_DATE):
         rows = np.flatnonzero(_may_match(predictions, pattern))
-        may_be[rows[_may_match(_take(answers, rows), pattern)]] = True
+        may_be[rows[_may_match(take(answers, rows), pattern)]] = True
     rows = np.flatnonzero(may_be)
     found = list(
-        map(same_value, _take(predictions, rows).to_pylist(), _take(answers, rows).to_pylist())
+        map(same_value, take(predictions, rows).to_pylist(), take(answers, rows).to_pylist())
     )
     same[places[rows]] = [value is True for value in found]
     different[places[rows]] = [value is False for value in found]
@@ -274,7 +276,7 @@ def _same_values(
 
 
 def _is_whole(texts: pa.Array) -> NDArray[np.bool_]:
-    return _flags(pc.match_substring_regex(texts, WHOLE_NUMBER))
+    return to_numpy(pc.match_substring_regex(texts, WHOLE_NUMBER))
 
 
 def _digits(whole_numbers: pa.Array) -> pa.Array:
@@ -284,17 +286,17 @@ def _digits(whole_numbers: pa.Array) -> pa.Array:
 
 def _may_match(texts: pa.Array, pattern: str) -> NDArray[np.bool_]:
     """Whether a text matches a pattern of ASCII, or is none."""
-    found = _flags(pc.match_substring_regex(texts, pattern, ignore_case=True))
-    return found | ~_flags(pc.string_is_ascii(texts))
+    matched = pc.match_substring_regex(texts, pattern, ignore_case=True)
+    return to_numpy(pc.or_(matched, pc.invert(pc.string_is_ascii(texts))))
 
 
 def _may_loop(texts: pa.Array) -> NDArray[np.bool_]:
     """Whether `_is_loop` may be true of each text, each of `_SHORTEST_LOOP` characters or more: the
     four left or right of its middle come again, or it is not ASCII."""
-    found = ~_flags(pc.string_is_ascii(texts))
+    found = ~to_numpy(pc.string_is_ascii(texts))
     if not len(texts):
         return found
-    offsets, data = arrow_columns.text_buffers(texts)
+    offsets, data = text_buffers(texts)
     sizes = np.diff(offsets)
     # Each byte with the three behind it, as a number.
     fours = np.ndarray(len(data) - 3, np.uint32, data, strides=(1,))
@@ -347,10 +349,8 @@ def _look_at_other_questions(
     """Writes WRONG_FIELD and OTHER_REFERENCE_NEARER into `codes`; `bare_predictions` are those of
     `rows` only."""
     own_length, length = lengths(bare_predictions), lengths(bare_answers)
-    open_to_others = np.zeros(len(CATEGORIES), np.bool_)
-    open_to_others[[NEAR_MISS, WRONG_NUMBER, WRONG]] = True
-    wrong = np.flatnonzero(open_to_others[codes[rows]] & (own_length >= _SHORTEST_PART))
-    document_of = arrow_columns.to_numpy(documents.dictionary_encode().indices)
+    wrong = np.flatnonzero(_OPEN_TO_OTHERS[codes[rows]] & (own_length >= _SHORTEST_PART))
+    document_of = to_numpy(documents.dictionary_encode().indices)
     of_pair = document_of[pairs.question_of]
     # The pairs document after document, and where each one's begin and how many they are.
     order = np.argsort(of_pair, kind="stable")
@@ -369,16 +369,16 @@ def _look_at_other_questions(
         candidate, place = candidate[kept], place[kept]
 
         alike = np.flatnonzero(own[kept] == theirs[kept])
-        equal = _flags(
-            pc.equal(_take(bare_predictions, candidate[alike]), _take(bare_answers, place[alike]))
+        equal = to_numpy(
+            pc.equal(take(bare_predictions, candidate[alike]), take(bare_answers, place[alike]))
         )
         codes[rows[candidate[alike[equal]]]] = WRONG_FIELD
 
         fuzzy = np.flatnonzero(codes[rows[candidate]] == WRONG)
         candidate, place = candidate[fuzzy], place[fuzzy]
         near = cpdist(
-            characters(_take(bare_predictions, candidate)),
-            characters(_take(bare_answers, place)),
+            characters(take(bare_predictions, candidate)),
+            characters(take(bare_answers, place)),
             scorer=Levenshtein.normalized_similarity,
             score_cutoff=NEAR,
             dtype=np.float64,
@@ -404,18 +404,10 @@ def _is_in(
     found = np.zeros(len(texts), np.bool_)
     sizes = list(map(len, chosen))
     rows = np.flatnonzero((of_length >= min(sizes)) & (of_length <= max(sizes)))
-    found[rows] = _flags(pc.is_in(_take(texts, rows), arrow_columns.strings(chosen)))
+    found[rows] = to_numpy(pc.is_in(take(texts, rows), strings(chosen)))
     return found
 
 
-def _take(texts: pa.Array, places: NDArray[np.int64]) -> pa.Array:
-    return texts.take(arrow_columns.numbers(places))
-
-
 def _bytes(texts: pa.Array) -> NDArray[np.int64]:
-    offsets, _ = arrow_columns.text_buffers(texts)
+    offsets, _ = text_buffers(texts)
     return np.diff(offsets).astype(np.int64)
-
-
-def _flags(array: pa.Array) -> NDArray[np.bool_]:
-    return arrow_columns.to_numpy(array)

@@ -1,8 +1,8 @@
 """The table of a large file of predictions, made by two processes.
 
-Much of the work holds Python's lock, so threads help little. The second process reads the file's
-second half and hands its table back through an Arrow file; anything unusual in the file makes both
-give up, and the ordinary way, with its messages, does the work.
+Much of the work holds Python's lock, so threads help little. The second process reads the end of
+the file, somewhat less than half, and hands its table back through an Arrow file; anything unusual
+in the file makes both give up, and the ordinary way, with its messages, does the work.
 """
 
 from __future__ import annotations

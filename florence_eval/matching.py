@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from rapidfuzz.distance import Levenshtein
 from rapidfuzz.process import cpdist
 
-from florence_eval import arrow_columns, arrow_text
+from florence_eval import arrow_text
+from florence_eval.arrow_columns import strings, take, to_numpy
 from florence_eval.arrow_text import characters, upper_lengths
 from florence_eval.pairs import Pairs
 from florence_eval.similarity import Variant
@@ -53,7 +54,7 @@ def match(pairs: Pairs, variant: Variant) -> Matches:
 
 def _match(pairs: Pairs, kept: NDArray[np.bool_], variant: Variant) -> Matches:
     """`match` of one block; only the answers that are `kept`, (P,) bool, need a distance."""
-    same = arrow_columns.to_numpy(pc.equal(pairs.each(pairs.predictions), pairs.answers))
+    same = to_numpy(pc.equal(pairs.each(pairs.predictions), pairs.answers))
     exact = pairs.any(same)
     best = pairs.first(same)
     distance = np.zeros(len(best), np.int32)
@@ -62,18 +63,13 @@ def _match(pairs: Pairs, kept: NDArray[np.bool_], variant: Variant) -> Matches:
     if variant.first_answer_only:
         best = pairs.starts.copy()
         rest = np.flatnonzero(~same[best])
-        places, counts = best[rest], np.ones(len(rest), np.int64)
+        places = best[rest]
     else:
         # Two fifths of real predictions equal an answer outright: they need no distance.
         rest = np.flatnonzero(~exact)
         places = np.flatnonzero(kept & ~exact[pairs.question_of])
-        counts = np.bincount(pairs.question_of[places], minlength=len(best))[rest]
     if len(rest):
-        some = Pairs(
-            pairs.predictions.take(arrow_columns.numbers(rest)),
-            pairs.answers.take(arrow_columns.numbers(places)),
-            counts,
-        )
+        some = pairs.at(places)
         distances, normalised = _compare(some, variant)
         least = np.minimum.reduceat(normalised, some.starts)
         nearest = some.first(normalised == least[some.question_of])
@@ -97,13 +93,13 @@ def _compare(pairs: Pairs, variant: Variant) -> tuple[NDArray[np.int32], NDArray
     else:
         lengths = arrow_text.lengths(compared_predictions), arrow_text.lengths(compared_answers)
     longer = np.maximum(lengths[0][pairs.question_of], lengths[1])
-    equal = arrow_columns.to_numpy(pc.equal(pairs.each(compared_predictions), compared_answers))
+    equal = to_numpy(pc.equal(pairs.each(compared_predictions), compared_answers))
     distances, normalised = np.zeros(len(equal), np.int32), np.where(equal, 0.0, 1.0)
     # Nothing is nearer than an equal answer, so that only the other questions need distances.
     places = pairs.of_questions(~pairs.any(equal))
     distances[places] = cpdist(
-        characters(compared_predictions.take(arrow_columns.numbers(pairs.question_of[places]))),
-        characters(compared_answers.take(arrow_columns.numbers(places))),
+        characters(take(compared_predictions, pairs.question_of[places])),
+        characters(take(compared_answers, places)),
         scorer=Levenshtein.distance,
         dtype=np.int32,
         workers=-1,
@@ -115,11 +111,11 @@ def _compare(pairs: Pairs, variant: Variant) -> tuple[NDArray[np.int32], NDArray
 def _rewritten(texts: pa.Array, variant: Variant) -> pa.Array:
     if not variant.rewrites:
         return texts
-    return arrow_columns.strings(list(map(variant.rewrite, texts.to_pylist())))
+    return strings(list(map(variant.rewrite, texts.to_pylist())))
 
 
 def _compared(texts: pa.Array, variant: Variant) -> pa.Array:
     """The strings whose distance counts, of rewritten ones."""
     if variant.fold_case and variant.collapse_space:
         return arrow_text.collapsed(texts)
-    return arrow_columns.strings(list(map(variant.compared, texts.to_pylist())))
+    return strings(list(map(variant.compared, texts.to_pylist())))

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from florence_eval import arrow_columns
+from florence_eval.arrow_columns import take, to_numpy
 
 # What is made of so many questions fits a processor's cache, and the memory of one block serves the
 # next: with a million at once, getting fresh memory took more time than the work.
@@ -33,7 +33,7 @@ class Pairs:
     @classmethod
     def of(cls, predictions: pa.Array, answers: pa.ListArray) -> Pairs:
         """The pairs of (N,) strings and (N,) lists of strings."""
-        counts = arrow_columns.to_numpy(pc.list_value_length(answers)).astype(np.int64)
+        counts = to_numpy(pc.list_value_length(answers)).astype(np.int64)
         return cls(predictions, answers.flatten(), counts)
 
     @cached_property
@@ -55,13 +55,13 @@ class Pairs:
         for nothing."""
         folded = pc.ascii_lower(self.answers)
         found = np.zeros(len(self.answers), np.bool_)
-        found[1:] = arrow_columns.to_numpy(pc.equal(folded[1:], folded[:-1]))
+        found[1:] = to_numpy(pc.equal(folded[1:], folded[:-1]))
         found[self.starts] = False
         return found
 
     def each(self, of_questions: pa.Array) -> pa.Array:
         """(N,) values, once for each pair of their question: (P,)."""
-        return of_questions.take(arrow_columns.numbers(self.question_of))
+        return take(of_questions, self.question_of)
 
     def any(self, of_pairs: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """(N,), whether (P,) bool holds for any pair of a question."""
@@ -93,10 +93,11 @@ class Pairs:
                 Pairs(self.predictions[questions], self.answers[places], self.counts[questions]),
             )
 
-    def only(self, kept: NDArray[np.bool_]) -> Pairs:
-        """The same questions with some of their pairs, (P,) bool, each with one at least."""
-        answers = self.answers.filter(arrow_columns.booleans(kept))
-        return Pairs(self.predictions, answers, np.bincount(self.question_of[np.flatnonzero(kept)]))
+    def at(self, places: NDArray[np.int64]) -> Pairs:
+        """The pairs at some places, in order, of the questions that have any there."""
+        counts = np.bincount(self.question_of[places], minlength=len(self.counts))
+        asked = np.flatnonzero(counts)
+        return Pairs(take(self.predictions, asked), take(self.answers, places), counts[asked])
 
     def span(self, question: int) -> slice:
         """The pairs of one question."""

@@ -81,7 +81,7 @@ class Predictions:
             if position < answered
         ]
         return Predictions(
-            self.rows.take(arrow_columns.numbers(np.array(kept, np.int64))),
+            arrow_columns.take(self.rows, np.array(kept, np.int64)),
             self.source,
             [self.numbers[position] for position in kept if position < answered],
             tuple(new for new, old in enumerate(kept) if old >= answered),

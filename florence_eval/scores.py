@@ -194,7 +194,7 @@ class Scores:
             raise InputError(f"category: {category!r} is not one of {', '.join(CATEGORIES)}")
         codes = arrow_columns.to_numpy(self.rows["category"])
         chosen = np.flatnonzero(codes == CATEGORIES.index(category))
-        return self._frame(self.rows.take(_rows(chosen)))
+        return self._frame(arrow_columns.take(self.rows, chosen))
 
     def worst(self, n: int = 20) -> pd.DataFrame:
         """The `n` rows of `table` with the worst scores, the least similar first among equals."""
@@ -202,7 +202,7 @@ class Scores:
         lower_is_better = np.array([Metric.parse(name).lower_is_better for name in metrics])
         badness = np.where(lower_is_better, self.values("score"), -self.values("score"))
         order = np.lexsort((self.values("similarity"), -badness))
-        return self._frame(self.rows.take(_rows(order[:n])))
+        return self._frame(arrow_columns.take(self.rows, order[:n]))
 
     def _frame(self, rows: pa.Table) -> pd.DataFrame:
         """Some of `rows` for pandas, as `table` is."""
@@ -402,10 +402,6 @@ def _check_columns(rows: pa.Table, columns: Sequence[str], name: str) -> None:
             )
         if rows[column].null_count == len(rows):
             raise InputError(f"column: {quoted(column)} is in no prediction of {name}")
-
-
-def _rows(positions: NDArray[np.int64]) -> pa.Array:
-    return arrow_columns.numbers(positions.astype(np.int32))
 
 
 def _csv_column(column: pa.ChunkedArray) -> pa.Array:

@@ -68,7 +68,6 @@ def tabulate(
     matches = match(pairs, variant)
     has_documents = predictions.documents_by != "question_id"
     codes = categorise(pairs, documents if has_documents else None, matches, variant)
-    best = arrow_columns.numbers(pairs.starts + matches.best_index)
     missing = np.array(predictions.missing, np.int64)
     matches.anls[missing] = matches.similarity[missing] = 0.0
     matches.exact[missing] = False
@@ -82,7 +81,7 @@ def tabulate(
         "question": rows["question"],
         "prediction": prediction,
         "answers": answers,
-        "best_answer": pairs.answers.take(best),
+        "best_answer": arrow_columns.take(pairs.answers, pairs.starts + matches.best_index),
         "best_index": arrow_columns.numbers(matches.best_index),
         "distance": arrow_columns.numbers(matches.distance),
         "similarity": arrow_columns.numbers(matches.similarity),
@@ -165,7 +164,7 @@ def _codes(column: pa.Array) -> NDArray[np.int32]:
 def _values(
     metric: Metric, predictions: Predictions, rows: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    chosen = predictions.rows.take(arrow_columns.numbers(rows))
+    chosen = arrow_columns.take(predictions.rows, rows)
     return metric.values(
         chosen["prediction"].to_pylist(),
         chosen["answers"].to_pylist(),

@@ -160,8 +160,8 @@ class Questions:
 def answers_of(scores: Scores, positions: Sequence[int]) -> list[Answer]:
     """The answers at some positions of a table."""
     columns = ["prediction", "best_answer", "similarity", "score", "category"]
-    chosen = arrow_columns.numbers(np.array(positions, np.int32))
-    rows = scores.rows.select(columns).take(chosen).to_pylist()
+    chosen = np.array(positions, np.int64)
+    rows = arrow_columns.take(scores.rows.select(columns), chosen).to_pylist()
     fold_case = scores.variant.fold_case
     return [
         Answer(
