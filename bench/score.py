@@ -334,8 +334,9 @@ def report(result: dict[str, Any]) -> str:
 
 `python bench/score.py`; machine: {described}.
 
-{options["questions"]:,} questions, one process; the slow peers score the first
-{options["peer_questions"]:,}. The scores of those equal the plain definition's to 1e-12.
+{options["questions"]:,} questions, one process; ours uses a second core in part, the peers do not. The
+slow peers score the first {options["peer_questions"]:,}. The scores of those equal the plain
+definition's to 1e-12.
 
 {peers}
 {large["lines"]:,} lines ({large["file_mb"]:.0f} MB) to table.parquet and summary.json, a fresh

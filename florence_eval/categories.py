@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -77,14 +78,32 @@ _PAIRS_AT_ONCE = 2**18
 _FIRST_WORD = re.compile(r"\W*(yes|no)\b", re.IGNORECASE)
 
 
-def categorise(
-    pairs: Pairs, documents: pa.Array | None, matches: Matches, variant: Variant
-) -> NDArray[np.int32]:
-    """The category of each of N questions, (N,) int32 positions in `CATEGORIES`.
+@dataclass(frozen=True, slots=True)
+class FoldedAnswers:
+    """The answers of N questions as they are compared here, where case counts for nothing.
 
-    documents: (N,) strings; without them no answer of another question is looked at. `matches` are
-    those of `variant`.
+    pairs: those whose answer is not `repeated`, P of them. bare: their answers laid bare, (P,).
+    document_of: (N,) the number of each question's document; without it no answer of another
+        question is looked at.
     """
+
+    pairs: Pairs
+    bare: pa.Array
+    document_of: NDArray[np.int32] | None
+
+    @classmethod
+    def of(cls, pairs: Pairs, documents: pa.Array | None) -> FoldedAnswers:
+        """Those of all pairs; `documents` are (N,) strings."""
+        distinct = pairs.at(np.flatnonzero(~pairs.repeated))
+        known = None if documents is None else to_numpy(documents.dictionary_encode())
+        return cls(distinct, bare(distinct.answers), known)
+
+
+def categorise(
+    pairs: Pairs, folded: FoldedAnswers, matches: Matches, variant: Variant
+) -> NDArray[np.int32]:
+    """The category of each of N questions, (N,) int32 positions in `CATEGORIES`; `folded` are the
+    answers of all `pairs`, and `matches` those of `variant`."""
     codes = np.zeros(len(matches.exact), np.int32)
     undecided = ~matches.exact
     distances = np.zeros_like(matches.pair_distance)
@@ -97,16 +116,14 @@ def categorise(
     rows = np.flatnonzero(undecided)
     if not len(rows):
         return codes
-    # Case counts for nothing below, so that of repeated answers the first one is enough.
     nearest = (pairs.starts + matches.best_index)[rows]
     nearest -= np.cumsum(pairs.repeated)[nearest]
-    kept = np.flatnonzero(~pairs.repeated)
-    pairs, distances = pairs.at(kept), distances[kept]
+    distances = distances[np.flatnonzero(~pairs.repeated)]
+    pairs = folded.pairs
     of_pairs = pairs.of_questions(undecided)
     some = pairs.at(of_pairs)
-    bare_answers = bare(pairs.answers)
     bare_predictions = bare(some.predictions)
-    own_answers, distances = take(bare_answers, of_pairs), distances[of_pairs]
+    own_answers, distances = take(folded.bare, of_pairs), distances[of_pairs]
     nearest += some.starts - pairs.starts[rows]
     for questions, places, block in some.blocks():
         codes[rows[questions]] = _against_own(
@@ -117,8 +134,8 @@ def categorise(
             nearest[questions] - places.start,
             matches.similarity[rows[questions]],
         )
-    if documents is not None:
-        _look_at_other_questions(codes, rows, pairs, bare_predictions, bare_answers, documents)
+    if folded.document_of is not None:
+        _look_at_other_questions(codes, rows, bare_predictions, folded, folded.document_of)
     return codes
 
 
@@ -341,16 +358,15 @@ def _repeats(text: str, start: int, period: int) -> bool:
 def _look_at_other_questions(
     codes: NDArray[np.int32],
     rows: NDArray[np.int64],
-    pairs: Pairs,
     bare_predictions: pa.Array,
-    bare_answers: pa.Array,
-    documents: pa.Array,
+    folded: FoldedAnswers,
+    document_of: NDArray[np.int32],
 ) -> None:
     """Writes WRONG_FIELD and OTHER_REFERENCE_NEARER into `codes`; `bare_predictions` are those of
     `rows` only."""
+    pairs, bare_answers = folded.pairs, folded.bare
     own_length, length = lengths(bare_predictions), lengths(bare_answers)
     wrong = np.flatnonzero(_OPEN_TO_OTHERS[codes[rows]] & (own_length >= _SHORTEST_PART))
-    document_of = to_numpy(documents.dictionary_encode().indices)
     of_pair = document_of[pairs.question_of]
     # The pairs document after document, and where each one's begin and how many they are.
     order = np.argsort(of_pair, kind="stable")

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from florence_eval import arrow_columns, arrow_text, jsonl
-from florence_eval.categories import CATEGORIES, categorise
+from florence_eval.categories import CATEGORIES, FoldedAnswers, categorise
 from florence_eval.matching import match
 from florence_eval.metrics import Metric
 from florence_eval.pairs import Pairs
@@ -140,8 +140,9 @@ def _with_categories_of(documents: pa.Array, table: pa.Table, variant: Variant) 
     rows = table.filter(in_both)
     codes = arrow_columns.to_numpy(table["category"]).copy()
     pairs = Pairs.of(arrow_columns.whole(rows["prediction"]), arrow_columns.whole(rows["answers"]))
+    folded = FoldedAnswers.of(pairs, arrow_columns.whole(rows["doc_id"]))
     codes[arrow_columns.to_numpy(in_both)] = categorise(
-        pairs, arrow_columns.whole(rows["doc_id"]), match(pairs, variant), variant
+        pairs, folded, match(pairs, variant), variant
     )
     place = table.schema.get_field_index("category")
     return table.set_column(place, "category", arrow_columns.labels(codes, CATEGORIES))

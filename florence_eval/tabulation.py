@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pyarrow as pa
@@ -10,7 +11,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from florence_eval import arrow_columns
-from florence_eval.categories import CATEGORIES, EMPTY, categorise
+from florence_eval.categories import CATEGORIES, EMPTY, FoldedAnswers, categorise
 from florence_eval.errors import InputError
 from florence_eval.matching import Matches, match
 from florence_eval.metrics import Metric
@@ -64,10 +65,13 @@ def tabulate(
     rows = predictions.rows
     prediction, answers = predictions.column("prediction"), predictions.column("answers")
     documents = predictions.column(predictions.documents_by)
-    pairs = Pairs.of(prediction, answers)
-    matches = match(pairs, variant)
     has_documents = predictions.documents_by != "question_id"
-    codes = categorise(pairs, documents if has_documents else None, matches, variant)
+    pairs = Pairs.of(prediction, answers)
+    # Both let go of Python's lock for most of their time.
+    with ThreadPoolExecutor(1) as beside:
+        folded = beside.submit(FoldedAnswers.of, pairs, documents if has_documents else None)
+        matches = match(pairs, variant)
+    codes = categorise(pairs, folded.result(), matches, variant)
     missing = np.array(predictions.missing, np.int64)
     matches.anls[missing] = matches.similarity[missing] = 0.0
     matches.exact[missing] = False
