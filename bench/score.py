@@ -334,8 +334,8 @@ def report(result: dict[str, Any]) -> str:
 
 `python bench/score.py`; machine: {described}.
 
-{options["questions"]:,} questions, one process; ours uses a second core in part, the peers do not. The
-slow peers score the first {options["peer_questions"]:,}. The scores of those equal the plain
+{options["questions"]:,} questions, one process; ours uses a second core in part, the peers do not.
+The slow peers score the first {options["peer_questions"]:,}. The scores of those equal the plain
 definition's to 1e-12.
 
 {peers}
